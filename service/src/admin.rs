@@ -1,0 +1,1 @@
+//! Admin HTTP: /live /ready /metrics /log-level /state.

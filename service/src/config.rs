@@ -1,0 +1,1 @@
+//! Layered configuration: TOML file, then `WEFT_*` environment, then flags.
