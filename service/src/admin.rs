@@ -1,1 +1,116 @@
-//! Admin HTTP: /live /ready /metrics /log-level /state.
+//! Admin HTTP, the same routes in every role, all of them read-only:
+//!
+//! | route | answers |
+//! |---|---|
+//! | `/live` | 200 while the process runs: do not kill me |
+//! | `/ready` | 200 when it would serve a request now, else 503 with the reason |
+//! | `/metrics` | Prometheus text |
+//! | `/log-level` | the filter in force |
+//! | `/state` | the role's state as JSON, for people and `weft status`; never prompts or keys |
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus::{Encoder, TextEncoder};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::telemetry::Telemetry;
+
+/// What a role tells of itself.
+#[derive(Clone)]
+pub struct Hooks {
+    /// `Err(reason)` while it would not serve.
+    pub ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Its state.
+    pub state: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hooks")
+    }
+}
+
+/// The admin port could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot bind the admin port {addr}: choose another with `admin = \"ip:port\"`")]
+pub struct AdminError {
+    /// Where.
+    addr: SocketAddr,
+    /// Why.
+    #[source]
+    source: std::io::Error,
+}
+
+/// A bound admin port; dropping it stops it.
+#[derive(Debug)]
+pub struct Admin {
+    addr: SocketAddr,
+    server: JoinHandle<()>,
+}
+
+impl Admin {
+    /// Binds and serves.
+    ///
+    /// # Errors
+    /// The address is in use or not ours.
+    pub async fn bind(addr: SocketAddr, telemetry: &Telemetry, hooks: Hooks) -> Result<Self, AdminError> {
+        let error = |source| AdminError { addr, source };
+        let listener = TcpListener::bind(addr).await.map_err(error)?;
+        let addr = listener.local_addr().map_err(error)?;
+        let routes = Router::new()
+            .route("/live", get(async || "live\n"))
+            .route("/ready", get(ready))
+            .route("/metrics", get(metrics))
+            .route("/log-level", get(async |State(shared): State<Shared>| format!("{}\n", shared.telemetry.level())))
+            .route("/state", get(async |State(shared): State<Shared>| axum::Json((shared.hooks.state)())))
+            .with_state(Shared { telemetry: telemetry.clone(), hooks });
+        let server = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, routes).await {
+                tracing::error!(%addr, "admin port stopped: {error}");
+            }
+        });
+        Ok(Self { addr, server })
+    }
+
+    /// Bound address.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    telemetry: Telemetry,
+    hooks: Hooks,
+}
+
+async fn ready(State(shared): State<Shared>) -> Response {
+    match (shared.hooks.ready)() {
+        Ok(()) => "ready\n".into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    let encoder = TextEncoder::new();
+    let mut text = Vec::new();
+    match encoder.encode(&shared.telemetry.registry.gather(), &mut text) {
+        Ok(()) => ([(header::CONTENT_TYPE, encoder.format_type().to_owned())], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics: {error}\n")).into_response(),
+    }
+}
