@@ -247,7 +247,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let file = "name = 'a'\ndeadline = '1s'";
-        let cases: [(&str, &[(&str, &str)], &[&str], &str); 6] = [
+        type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
+        let cases: [Case<'_>; 6] = [
             ("name = ", &[], &[], "not valid TOML"),
             (file, &[("WEFT_NODE", "1")], &[], "unknown field `node`"),
             (file, &[], &["dedline=3s"], "unknown field `dedline`"),
