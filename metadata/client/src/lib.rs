@@ -2,7 +2,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+pub use weft_index::ReportAck;
 use weft_index::{Match, Report};
+pub use weft_metadata_proto::v1::Joined;
 use weft_transport::Fabric;
 use weft_types::{
     ContractConflict, EndpointId, EndpointSpec, HolderGrant, Incarnation, IndexKey, NodeId, NodeSpec, Roster,
@@ -11,32 +13,6 @@ use weft_types::{
 /// Clone is cheap.
 #[derive(Clone, Debug)]
 pub struct MetadataClient {}
-
-/// Answer to a join.
-#[derive(Clone, Debug)]
-pub struct Joined {
-    /// One for each tier.
-    pub grants: Vec<HolderGrant>,
-    /// Liveness term: keep alive at least three times in it.
-    pub lease: Duration,
-}
-
-/// What became of one report; mirrors the directory's outcome.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ReportAck {
-    /// Applied up to this number.
-    Applied {
-        /// Highest number applied.
-        number: u64,
-    },
-    /// A number is missing.
-    Gap {
-        /// Next that would be applied.
-        expected: u64,
-    },
-    /// Join again.
-    Fenced,
-}
 
 /// Why a call to metadata failed.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,6 @@ use crate::Report;
 
 /// One change of the directory. Followers apply them in log order; applying a run of them twice does no harm.
 #[derive(Clone, PartialEq, Debug)]
-#[non_exhaustive]
 pub enum DirectoryChange {
     /// Blocks of a holder: only what took effect, so fewer than were reported, or refused for want of room.
     Blocks(Report),

@@ -125,21 +125,32 @@ impl Iterator for Ones<'_> {
 
 /// Holders of one block, borrowed from the index.
 #[derive(Clone, Copy, Debug)]
-pub struct Holders<'a>(Inner<'a>);
+pub struct Holders<'a> {
+    held: Held<'a>,
+    /// Numbers that are left out.
+    masked: &'a Bits,
+}
 
 #[derive(Clone, Copy, Debug)]
-enum Inner<'a> {
+enum Held<'a> {
     Few(&'a [u16]),
     Many(&'a Bits),
 }
 
+static NOBODY: Bits = Bits(Vec::new());
+
 impl<'a> Holders<'a> {
     pub(crate) fn few(numbers: &'a [u16]) -> Self {
-        Self(Inner::Few(numbers))
+        Self { held: Held::Few(numbers), masked: &NOBODY }
     }
 
     pub(crate) fn many(bits: &'a Bits) -> Self {
-        Self(Inner::Many(bits))
+        Self { held: Held::Many(bits), masked: &NOBODY }
+    }
+
+    /// The same without these.
+    pub(crate) fn without(self, masked: &'a Bits) -> Self {
+        Self { masked, ..self }
     }
 
     /// Ascending.
@@ -148,19 +159,21 @@ impl<'a> Holders<'a> {
     }
 
     pub(crate) fn numbers(self) -> impl Iterator<Item = u16> + use<'a> {
-        let (few, many): (&[u16], _) = match self.0 {
-            Inner::Few(numbers) => (numbers, None),
-            Inner::Many(bits) => (&[], Some(bits)),
+        let (few, many): (&[u16], _) = match self.held {
+            Held::Few(numbers) => (numbers, None),
+            Held::Many(bits) => (&[], Some(bits)),
         };
-        few.iter().copied().chain(many.into_iter().flat_map(Bits::iter))
+        let all = few.iter().copied().chain(many.into_iter().flat_map(Bits::iter));
+        all.filter(move |number| !self.masked.contains(*number))
     }
 
     fn word(self, at: usize) -> u64 {
-        match self.0 {
-            Inner::Few(numbers) => {
+        let held = match self.held {
+            Held::Few(numbers) => {
                 numbers.iter().map(|number| place(*number)).filter(|(word, _)| *word == at).map(|(_, bit)| bit).sum()
             }
-            Inner::Many(bits) => bits.word(at),
-        }
+            Held::Many(bits) => bits.word(at),
+        };
+        held & !self.masked.word(at)
     }
 }

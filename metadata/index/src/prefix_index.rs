@@ -130,7 +130,7 @@ impl PrefixIndex {
             return matches;
         };
         let mut alive = Bits::default();
-        for number in first.numbers().filter(|number| !self.retired.contains(*number)) {
+        for number in first.without(&self.retired).numbers() {
             alive.insert(number);
         }
         let mut end = |number, depth: usize| {
@@ -184,7 +184,13 @@ impl PrefixIndex {
         self.len == 0
     }
 
-    /// Every block and its holders, ascending by key; entries of retired holders are among them until swept.
+    /// Every block and its holders, ascending by key, as they are answered: what only retired holders had is left out.
+    pub fn blocks(&self) -> impl Iterator<Item = (IndexKey, Holders<'_>)> {
+        let live = self.entries().map(|(key, holders)| (key, holders.without(&self.retired)));
+        live.filter(|(_, holders)| holders.numbers().next().is_some())
+    }
+
+    /// Every entry, ascending by key, as it is kept: those of retired holders are among them until swept.
     pub fn entries(&self) -> impl Iterator<Item = (IndexKey, Holders<'_>)> {
         self.partitions.iter().flat_map(|partition| partition.sorted())
     }

@@ -91,6 +91,8 @@ fn any_prefix() -> impl Strategy<Value = Vec<IndexKey>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     #[test]
     fn the_index_answers_as_the_model(
         ops in prop::collection::vec(any_op(), 0..600),
@@ -115,6 +117,11 @@ proptest! {
             index.entries().map(|(key, holders)| (key, holders.iter().collect())).collect();
         prop_assert_eq!(index.len(), entries.len());
         prop_assert_eq!(entries, model.held.clone().into_iter().collect::<Vec<_>>());
+        for (key, holders) in index.blocks() {
+            prop_assert!(holders.iter().all(|holder| model.holds(holder, &key)));
+        }
+        let live = model.held.values().filter(|holders| !holders.is_subset(&model.retired)).count();
+        prop_assert_eq!(index.blocks().count(), live);
         for number in 0..300 {
             let holder = HolderId::new(number);
             let blocks = (0..KEYS).filter(|n| model.holds(holder, &key(*n))).count() as u64;

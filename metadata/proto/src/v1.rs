@@ -1,0 +1,30 @@
+//! Version 1 of the metadata service.
+//!
+//! | method | answered by | what |
+//! |---|---|---|
+//! | `Join`, `KeepAlive`, `Leave` | leader | a node daemon's life in the roster |
+//! | `PutEndpoint`, `RemoveEndpoint` | leader | engine replicas |
+//! | `Report` | leader, after commit | what holders hold, numbered |
+//! | `Lookup`, `Roster` | any member | applied state |
+//! | `Watch` | any member | a snapshot, then every applied change, in log order |
+//! | `Status` | any member | for operators |
+//!
+//! What only the leader can answer comes as a [`Reply`]: being sent to the wrong member is an answer, not an error.
+//!
+//! Messages go through [`weft_types::codec`], except the hot ones, which have fixed layouts drawn where they are defined:
+//! [`ReportRequest`], [`LookupRequest`], [`WatchItem`].
+
+mod lookup;
+mod membership;
+pub mod method;
+mod reply;
+mod report;
+mod status;
+mod watch;
+
+pub use lookup::{HolderMatch, LookupRequest, LookupResponse, RosterRequest, RosterResponse};
+pub use membership::{JoinRequest, Joined, KeepAliveRequest, LeaveRequest, PutEndpointRequest, RemoveEndpointRequest};
+pub use reply::Reply;
+pub use report::ReportRequest;
+pub use status::{MemberState, MemberStatus, StatusRequest, StatusResponse, TierStatus};
+pub use watch::{BlockList, CutOff, WatchItem, WatchRequest};

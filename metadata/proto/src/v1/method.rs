@@ -1,0 +1,50 @@
+//! The methods and their numbers.
+
+use weft_index::ReportAck;
+use weft_types::HolderGrant;
+use weft_types::rpc::Method;
+
+use super::{
+    JoinRequest, Joined, KeepAliveRequest, LeaveRequest, LookupRequest, LookupResponse, PutEndpointRequest,
+    RemoveEndpointRequest, Reply, ReportRequest, RosterRequest, RosterResponse, StatusRequest, StatusResponse,
+    WatchItem, WatchRequest,
+};
+
+macro_rules! methods {
+    ($($(#[$doc:meta])* $method:ident = $id:literal, $name:literal: $request:ty => $response:ty;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub enum $method {}
+
+        impl Method for $method {
+            const ID: u16 = $id;
+            const NAME: &'static str = $name;
+            type Request = $request;
+            type Response = $response;
+        }
+    )+};
+}
+
+// Numbers are wire identity: append, never renumber, never reuse. The metadata service has 20 to 49.
+methods! {
+    /// A node daemon joins, or joins again.
+    Join = 20, "join": JoinRequest => Reply<Joined>;
+    /// Renews a node's liveness lease. `false`: no such node, or another incarnation of it, is in the roster; join again.
+    KeepAlive = 21, "keep_alive": KeepAliveRequest => Reply<bool>;
+    /// A node leaves properly.
+    Leave = 22, "leave": LeaveRequest => Reply<()>;
+    /// An engine replica appears, appears again, or changes. Its device holders are granted by rank.
+    PutEndpoint = 23, "put_endpoint": PutEndpointRequest => Reply<Vec<HolderGrant>>;
+    /// An engine replica is gone.
+    RemoveEndpoint = 24, "remove_endpoint": RemoveEndpointRequest => Reply<()>;
+    /// Numbered reports; answered after commit, one ack each, in order.
+    Report = 25, "report": ReportRequest => Reply<Vec<ReportAck>>;
+    /// Leading blocks by holder.
+    Lookup = 26, "lookup": LookupRequest => LookupResponse;
+    /// Nodes, endpoints, holders, contracts.
+    Roster = 27, "roster": RosterRequest => RosterResponse;
+    /// Subscription to everything that changes.
+    Watch = 28, "watch": WatchRequest => WatchItem;
+    /// How the member, its group and the directory are.
+    Status = 29, "status": StatusRequest => StatusResponse;
+}

@@ -1,0 +1,286 @@
+//! The watch: how a follower gets a copy of the directory and keeps it.
+//!
+//! ```text
+//!   WatchRequest { resume: None }            WatchRequest { resume: Some(i) }
+//!   SnapshotBegin { index: s, roster }       Resumed              (or SnapshotBegin…, if i is no longer kept)
+//!   SnapshotBlocks …                         Changes { index: > i } …
+//!   SnapshotEnd
+//!   Changes { index: > s } …                 at any time after: Heartbeat
+//!                                            as the last item:  CutOff
+//! ```
+//!
+//! # Rules
+//! - `Changes` come in log order, at most one for each log entry; entries that changed nothing have none;
+//! - a `Heartbeat` is sent at least every [`WatchItem::HEARTBEAT_EVERY`], but only while the member knows a leader: its
+//!   absence is how a follower learns that this member may be cut off;
+//! - a follower's state is that of the last index it was sent, so it may resume from there at any member.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use weft_index::layout::{self, Reader};
+use weft_index::{DirectoryChange, Holders, Report};
+use weft_types::codec::{self, DecodeError};
+use weft_types::rpc::Message;
+use weft_types::{HolderId, IndexKey, LogTime, Roster, ShardId, control_message};
+
+/// Request of [`super::method::Watch`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WatchRequest {
+    /// Which group.
+    pub shard: ShardId,
+    /// Log index of the last change or heartbeat the follower has; `None`: it has nothing. A member that does not keep
+    /// changes so far back sends a snapshot.
+    pub resume: Option<u64>,
+}
+
+/// One item of a watch. The first byte is its tag, then three zero bytes; see each for the rest.
+#[derive(Clone, PartialEq, Debug)]
+pub enum WatchItem {
+    /// Tag 0, codec. A snapshot begins: forget everything.
+    SnapshotBegin {
+        /// Log index of which this is the state.
+        index: u64,
+        /// All but the blocks.
+        roster: Roster,
+    },
+    /// Tag 1, fixed layout. Some of its blocks.
+    SnapshotBlocks(BlockList),
+    /// Tag 2, empty. It was all.
+    SnapshotEnd,
+    /// Tag 3, fixed layout. What one log entry changed.
+    Changes {
+        /// Its log index.
+        index: u64,
+        /// In order.
+        changes: Vec<DirectoryChange>,
+    },
+    /// Tag 4, codec. Nothing happened, or too little to tell.
+    Heartbeat {
+        /// Log index up to which this member has applied and told everything.
+        index: u64,
+        /// Log-stamped time there.
+        at: LogTime,
+    },
+    /// Tag 5, codec. The last item: this watch ends, start another.
+    CutOff(CutOff),
+    /// Tag 6, empty. Everything since the index asked for follows.
+    Resumed,
+}
+
+/// Why a watch ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum CutOff {
+    /// The follower did not keep up, and its backlog reached this many log entries.
+    Lagged {
+        /// The bound.
+        entries_max: u32,
+    },
+    /// The member took over a snapshot of its group, so that it cannot tell the changes up to there.
+    Jumped,
+    /// The member is stopping.
+    Closing,
+}
+
+/// A run of blocks with their holders, kept as its bytes (`weft_index::layout`).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct BlockList {
+    count: u32,
+    bytes: Vec<u8>,
+}
+
+/// Tags are wire identity: append, never renumber, never reuse.
+mod tag {
+    pub(super) const SNAPSHOT_BEGIN: u8 = 0;
+    pub(super) const SNAPSHOT_BLOCKS: u8 = 1;
+    pub(super) const SNAPSHOT_END: u8 = 2;
+    pub(super) const CHANGES: u8 = 3;
+    pub(super) const HEARTBEAT: u8 = 4;
+    pub(super) const CUT_OFF: u8 = 5;
+    pub(super) const RESUMED: u8 = 6;
+}
+
+/// Tags of changes inside [`WatchItem::Changes`], likewise.
+mod change_tag {
+    pub(super) const BLOCKS: u8 = 0;
+    pub(super) const HOLDER_GRANTED: u8 = 1;
+    pub(super) const HOLDER_RETIRED: u8 = 2;
+    pub(super) const NODE: u8 = 3;
+    pub(super) const ENDPOINT: u8 = 4;
+    pub(super) const CONTRACTS: u8 = 5;
+}
+
+impl BlockList {
+    /// A list is full from this size on: some 13,000 blocks with one holder, a few milliseconds' work for a follower.
+    pub const BYTES_MAX: usize = 256 << 10;
+
+    /// Appends a block. `holders`: ascending, at least one.
+    pub fn push(&mut self, key: IndexKey, holders: impl Iterator<Item = HolderId>) {
+        layout::write_block(&mut self.bytes, key, holders);
+        self.count += 1;
+    }
+
+    /// Cuts blocks into lists of bounded size.
+    pub fn pieces<'a>(blocks: impl Iterator<Item = (IndexKey, Holders<'a>)>) -> impl Iterator<Item = Self> {
+        let mut blocks = blocks.fuse();
+        std::iter::from_fn(move || {
+            let mut list = Self::default();
+            while list.bytes.len() < Self::BYTES_MAX {
+                let Some((key, holders)) = blocks.next() else {
+                    break;
+                };
+                list.push(key, holders.iter());
+            }
+            (list.count > 0).then_some(list)
+        })
+    }
+
+    /// Blocks in it.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Gives each block and each of its holders to `each`.
+    pub fn for_each(&self, mut each: impl FnMut(IndexKey, HolderId)) {
+        let mut reader = Reader::new(&self.bytes, "BlockList");
+        for _ in 0..self.count {
+            layout::read_block(&mut reader, &mut each).expect("a list is checked when it is decoded");
+        }
+    }
+
+    fn decode(count: u32, bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes, "BlockList");
+        for _ in 0..count {
+            layout::read_block(&mut reader, |_, _| ())?;
+        }
+        reader.finish()?;
+        Ok(Self { count, bytes: bytes.to_vec() })
+    }
+}
+
+impl WatchItem {
+    /// Longest time between two items while the member knows a leader.
+    pub const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
+}
+
+/// ```text
+///  0     1   4          8
+///  │ tag │ 0 │ body …                                      tags 0, 4, 5: codec; 2, 6: nothing
+///  │ 1   │ 0 │ count n  │ n block entries
+///  │ 3   │ 0 │ 0        │ log index u64 │ changes, each:
+///                                          tag u8 = 0 │ report
+///                                          tag u8     │ length u32 │ codec
+/// ```
+impl Message for WatchItem {
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::SnapshotBegin { index, roster } => item(tag::SNAPSHOT_BEGIN, &codec::encode(&(index, roster))),
+            Self::SnapshotBlocks(blocks) => {
+                let mut out = Vec::with_capacity(8 + blocks.bytes.len());
+                out.extend_from_slice(&[tag::SNAPSHOT_BLOCKS, 0, 0, 0]);
+                out.extend_from_slice(&blocks.count.to_le_bytes());
+                out.extend_from_slice(&blocks.bytes);
+                out
+            }
+            Self::SnapshotEnd => item(tag::SNAPSHOT_END, &[]),
+            Self::Changes { index, changes } => {
+                let mut out = item(tag::CHANGES, &[0; 4]);
+                out.extend_from_slice(&index.to_le_bytes());
+                changes.iter().for_each(|change| write_change(&mut out, change));
+                out
+            }
+            Self::Heartbeat { index, at } => item(tag::HEARTBEAT, &codec::encode(&(index, at))),
+            Self::CutOff(reason) => item(tag::CUT_OFF, &codec::encode(reason)),
+            Self::Resumed => item(tag::RESUMED, &[]),
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes, "WatchItem");
+        let tag = reader.u8()?;
+        reader.zeros(3)?;
+        match tag {
+            tag::SNAPSHOT_BLOCKS => {
+                let count = reader.u32()?;
+                let blocks = reader.bytes(reader.remaining())?;
+                return Ok(Self::SnapshotBlocks(BlockList::decode(count, blocks)?));
+            }
+            tag::CHANGES => {
+                reader.zeros(4)?;
+                let index = reader.u64()?;
+                return Ok(Self::Changes { index, changes: read_changes(&mut reader)? });
+            }
+            _ => {}
+        }
+        let body = reader.bytes(reader.remaining())?;
+        Ok(match tag {
+            tag::SNAPSHOT_BEGIN => {
+                let (index, roster) = codec::decode(body)?;
+                Self::SnapshotBegin { index, roster }
+            }
+            tag::SNAPSHOT_END => <()>::decode(body).map(|()| Self::SnapshotEnd)?,
+            tag::HEARTBEAT => {
+                let (index, at) = codec::decode(body)?;
+                Self::Heartbeat { index, at }
+            }
+            tag::CUT_OFF => Self::CutOff(codec::decode(body)?),
+            tag::RESUMED => <()>::decode(body).map(|()| Self::Resumed)?,
+            unknown => return Err(reader.malformed(format!("tag {unknown} is unknown to this release"))),
+        })
+    }
+}
+
+fn item(tag: u8, body: &[u8]) -> Vec<u8> {
+    [&[tag, 0, 0, 0], body].concat()
+}
+
+fn write_change(out: &mut Vec<u8>, change: &DirectoryChange) {
+    let (tag, body) = match change {
+        DirectoryChange::Blocks(report) => {
+            out.push(change_tag::BLOCKS);
+            return report.write(out);
+        }
+        DirectoryChange::HolderGranted(grant) => (change_tag::HOLDER_GRANTED, codec::encode(grant)),
+        DirectoryChange::HolderRetired(holder) => (change_tag::HOLDER_RETIRED, codec::encode(holder)),
+        DirectoryChange::Node(id, node) => (change_tag::NODE, codec::encode(&(id, node))),
+        DirectoryChange::Endpoint(id, endpoint) => (change_tag::ENDPOINT, codec::encode(&(id, endpoint))),
+        DirectoryChange::Contracts(contracts) => (change_tag::CONTRACTS, codec::encode(contracts)),
+    };
+    out.push(tag);
+    out.extend_from_slice(&u32::try_from(body.len()).expect("specs are bounded by the directory").to_le_bytes());
+    out.extend_from_slice(&body);
+}
+
+fn read_changes(reader: &mut Reader<'_>) -> Result<Vec<DirectoryChange>, DecodeError> {
+    let mut changes = Vec::new();
+    while reader.remaining() > 0 {
+        changes.push(read_change(reader)?);
+    }
+    Ok(changes)
+}
+
+fn read_change(reader: &mut Reader<'_>) -> Result<DirectoryChange, DecodeError> {
+    let tag = reader.u8()?;
+    if tag == change_tag::BLOCKS {
+        return Ok(DirectoryChange::Blocks(Report::read(reader)?));
+    }
+    let len = reader.u32()? as usize;
+    let body = reader.bytes(len)?;
+    Ok(match tag {
+        change_tag::HOLDER_GRANTED => DirectoryChange::HolderGranted(codec::decode(body)?),
+        change_tag::HOLDER_RETIRED => DirectoryChange::HolderRetired(codec::decode(body)?),
+        change_tag::NODE => {
+            let (id, node) = codec::decode(body)?;
+            DirectoryChange::Node(id, node)
+        }
+        change_tag::ENDPOINT => {
+            let (id, endpoint) = codec::decode(body)?;
+            DirectoryChange::Endpoint(id, endpoint)
+        }
+        change_tag::CONTRACTS => DirectoryChange::Contracts(codec::decode(body)?),
+        unknown => return Err(reader.malformed(format!("change tag {unknown} is unknown to this release"))),
+    })
+}
+
+control_message!(WatchRequest);
