@@ -1,54 +1,31 @@
 //! Prompt → tokens, exactly as the engine does it: tokenizer.json, chat template, and what a request body holds.
-use std::path::Path;
+//!
+//! ```text
+//!   /v1/completions body ──► prompt text or ids ───────────────────┐
+//!   /v1/chat/completions body ──► messages ──► chat template ──► text ──► segments ──► ids
+//!                                                                           └─ cached, one by one
+//! ```
+//!
+//! # Invariants
+//! - tokens are those of the engine (vLLM's reading of a request, Hugging Face's of a template and a tokenizer), or an
+//!   error says why they cannot be: [`TokensError::Unsupported`]. A guess would hash into blocks that nobody holds;
+//! - the cache never changes an answer: a prompt is cut only where the tokenizer's own answer cannot change;
+//! - everything here is a pure function of the files and the request, and runs on the caller's thread.
+//!
+//! # Absent on purpose
+//! - images, audio and other parts than text: they come with their extra keys;
+//! - `strftime_now` in templates: such a template takes its branch for "not defined".
 
-/// Tokenizer and chat template of a model folder (`tokenizer.json`, `tokenizer_config.json` or `chat_template.jinja`). Shared, immutable.
-#[derive(Debug)]
-pub struct ModelFiles {}
+mod cache;
+mod error;
+mod files;
+mod json;
+mod messages;
+mod request;
+mod segments;
+mod stable;
+mod template;
 
-/// Why a folder or a request did not give tokens.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TokensError {
-    /// Placeholder.
-    #[error("{0}")]
-    Invalid(String),
-}
-
-impl ModelFiles {
-    /// Reads the folder.
-    pub fn load(_folder: &Path) -> Result<Self, TokensError> {
-        unimplemented!()
-    }
-    /// From texts already in memory (`tokenizer.json`, and the template).
-    pub fn from_parts(_tokenizer_json: &[u8], _chat_template: &str) -> Result<Self, TokensError> {
-        unimplemented!()
-    }
-    /// Text → ids, special tokens in the text recognised, none added.
-    pub fn encode(&self, _text: &str) -> Result<Vec<u32>, TokensError> {
-        unimplemented!()
-    }
-    /// Ids → text.
-    pub fn decode(&self, _tokens: &[u32]) -> Result<String, TokensError> {
-        unimplemented!()
-    }
-    /// Vocabulary size.
-    pub fn vocabulary(&self) -> usize {
-        unimplemented!()
-    }
-    /// A completions request's `prompt`: a text or an array of token ids.
-    pub fn completion_prompt(&self, _prompt: &serde_json::Value) -> Result<Vec<u32>, TokensError> {
-        unimplemented!()
-    }
-    /// A chat request's body (`messages`, `tools`, …) rendered with the generation prompt, then encoded.
-    pub fn chat_prompt(&self, _body: &serde_json::Value) -> Result<Vec<u32>, TokensError> {
-        unimplemented!()
-    }
-    /// BLAKE3 of tokenizer.json, hex.
-    pub fn tokenizer_digest(&self) -> &str {
-        unimplemented!()
-    }
-    /// BLAKE3 of the chat template, hex.
-    pub fn template_digest(&self) -> &str {
-        unimplemented!()
-    }
-}
+pub use error::TokensError;
+pub use files::ModelFiles;
+pub use stable::StableTokens;
