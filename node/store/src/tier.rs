@@ -1,0 +1,309 @@
+//! The host tier as a state machine: which block is in which slot, and what may happen to it next.
+//!
+//! Slots are counted here, not mapped: [`crate::Arena`] puts memory behind them. Callers give back only what they took (a
+//! [`crate::Ledger`] makes sure of it for engines); what is out of step is refused, never absorbed.
+
+use hashbrown::HashMap;
+use weft_attach::{SlotIndex, SlotRef};
+use weft_types::{BlockHash, Checksum};
+
+use crate::{ChangeLog, EvictionPolicy, TierChange};
+
+/// What became of a wish for a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reservation {
+    /// Here: one writer, until it is committed or aborted.
+    Granted(SlotRef),
+    /// The block is complete already.
+    Present,
+    /// Somebody is writing it.
+    Pending,
+    /// Every slot is reserved, pinned, or not there yet.
+    Full,
+}
+
+/// A block that was pinned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pinned {
+    /// Where it lies.
+    pub slot: SlotRef,
+    /// Checksum of its bytes, made by its writer.
+    pub checksum: Checksum,
+}
+
+/// What a tier holds, in numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Held {
+    /// Blocks that can be found.
+    pub complete: usize,
+    /// Of those, how many are pinned.
+    pub pinned: usize,
+    /// Slots being written.
+    pub reserved: usize,
+    /// Slots whose block is gone but for its last readers.
+    pub evicting: usize,
+    /// Blocks that had to go to make room, ever.
+    pub evicted: u64,
+}
+
+/// A slot was not in the state that the call needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SlotError {
+    /// No such slot, or it lives another life by now.
+    #[error("{0:?} is not current")]
+    Stale(SlotRef),
+    /// It is not being written.
+    #[error("{0:?} is not reserved")]
+    NotReserved(SlotRef),
+    /// Nobody reads it.
+    #[error("{0:?} is not pinned")]
+    NotPinned(SlotRef),
+}
+
+/// Host memory of one contract.
+#[derive(Debug)]
+pub struct HostTier {
+    slots: Vec<Slot>,
+    /// Complete and reserved blocks.
+    blocks: HashMap<BlockHash, SlotIndex>,
+    /// Slots that were used before.
+    free: Vec<SlotIndex>,
+    /// First slot that was never used.
+    fresh: u32,
+    /// First slot whose pages are not there yet.
+    ready: u32,
+    policy: Box<dyn EvictionPolicy>,
+    changes: ChangeLog,
+    held: Held,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    block: BlockHash,
+    generation: u32,
+    pins: u32,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Free,
+    Reserved,
+    Complete(Checksum),
+    /// Removed while pinned: found no more, freed with the last pin.
+    Evicting,
+}
+
+impl HostTier {
+    /// An empty tier of `slots` slots, none of them ready. Its log keeps up to one change a slot: beyond that, looking
+    /// at everything is cheaper.
+    #[must_use]
+    pub fn new(slots: u32, policy: Box<dyn EvictionPolicy>) -> Self {
+        let vacant = Slot { block: BlockHash::ROOT, generation: 0, pins: 0, state: State::Free };
+        Self {
+            slots: vec![vacant; slots as usize],
+            blocks: HashMap::new(),
+            free: Vec::new(),
+            fresh: 0,
+            ready: 0,
+            policy,
+            changes: ChangeLog::new(slots as usize),
+            held: Held::default(),
+        }
+    }
+
+    /// The pages of the first `slots` slots are there: they may be used.
+    pub fn set_ready(&mut self, slots: u32) {
+        self.ready = slots.min(u32::try_from(self.slots.len()).unwrap_or(u32::MAX)).max(self.ready);
+    }
+
+    /// A slot to write a block into; the coldest block that nobody needs makes room.
+    pub fn reserve(&mut self, block: &BlockHash) -> Reservation {
+        if let Some(slot) = self.blocks.get(block) {
+            let complete = matches!(self.slots[slot.index()].state, State::Complete(_));
+            return if complete { Reservation::Present } else { Reservation::Pending };
+        }
+        let Some(index) = self.take_slot() else { return Reservation::Full };
+        let slot = &mut self.slots[index.index()];
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.block = *block;
+        slot.state = State::Reserved;
+        self.held.reserved += 1;
+        self.blocks.insert(*block, index);
+        Reservation::Granted(SlotRef { slot: index, generation: self.slots[index.index()].generation })
+    }
+
+    /// The block is written: it can be found from now on.
+    ///
+    /// # Errors
+    /// The slot is not reserved in this life.
+    pub fn commit(&mut self, at: SlotRef, checksum: Checksum) -> Result<(), SlotError> {
+        let slot = self.current(at)?;
+        if slot.state != State::Reserved {
+            return Err(SlotError::NotReserved(at));
+        }
+        slot.state = State::Complete(checksum);
+        let block = slot.block;
+        self.held.reserved -= 1;
+        self.held.complete += 1;
+        self.policy.insert(at.slot);
+        self.changes.push(TierChange::Stored(block));
+        Ok(())
+    }
+
+    /// The block will not be written.
+    ///
+    /// # Errors
+    /// The slot is not reserved in this life.
+    pub fn abort(&mut self, at: SlotRef) -> Result<(), SlotError> {
+        let slot = self.current(at)?;
+        if slot.state != State::Reserved {
+            return Err(SlotError::NotReserved(at));
+        }
+        let block = slot.block;
+        self.held.reserved -= 1;
+        self.blocks.remove(&block);
+        self.release_slot(at.slot);
+        Ok(())
+    }
+
+    /// Pins a block, if it is complete: it stays until [`HostTier::unpin`].
+    pub fn pin(&mut self, block: &BlockHash) -> Option<Pinned> {
+        let index = *self.blocks.get(block)?;
+        let slot = &mut self.slots[index.index()];
+        let State::Complete(checksum) = slot.state else { return None };
+        // A pin that cannot be counted is not given.
+        slot.pins = slot.pins.checked_add(1)?;
+        if slot.pins == 1 {
+            self.held.pinned += 1;
+        }
+        Some(Pinned { slot: SlotRef { slot: index, generation: slot.generation }, checksum })
+    }
+
+    /// Pins a slot whose block is complete.
+    pub(crate) fn repin(&mut self, at: SlotRef) -> Result<(), SlotError> {
+        let block = self.current(at)?.block;
+        self.pin(&block).map(|_| ()).ok_or(SlotError::NotPinned(at))
+    }
+
+    /// Pins the longest leading run of a prefix that is here, and touches it.
+    pub fn pin_leading(&mut self, prefix: &[BlockHash]) -> Vec<Pinned> {
+        let run: Vec<_> = prefix.iter().map_while(|block| self.pin(block)).collect();
+        run.iter().rev().for_each(|pinned| self.policy.touch(pinned.slot.slot));
+        run
+    }
+
+    /// Gives one pin back.
+    ///
+    /// # Errors
+    /// The slot is not pinned in this life.
+    pub fn unpin(&mut self, at: SlotRef) -> Result<(), SlotError> {
+        let slot = self.current(at)?;
+        slot.pins = slot.pins.checked_sub(1).ok_or(SlotError::NotPinned(at))?;
+        let (pins, state) = (slot.pins, slot.state);
+        match state {
+            State::Complete(_) if pins == 0 => self.held.pinned -= 1,
+            State::Evicting if pins == 0 => {
+                self.held.evicting -= 1;
+                self.release_slot(at.slot);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A prefix was used. Touched from its end, so that its front stays longest.
+    pub fn touch(&mut self, prefix: &[BlockHash]) {
+        for block in prefix.iter().rev() {
+            if let Some(slot) = self.blocks.get(block)
+                && matches!(self.slots[slot.index()].state, State::Complete(_))
+            {
+                self.policy.touch(*slot);
+            }
+        }
+    }
+
+    /// Removes a complete block: it can be found no more; its slot is freed at once, or with its last pin. `false` if it
+    /// is not complete here.
+    pub fn remove(&mut self, block: &BlockHash) -> bool {
+        let Some(index) = self.blocks.get(block).copied() else { return false };
+        if !matches!(self.slots[index.index()].state, State::Complete(_)) {
+            return false;
+        }
+        self.blocks.remove(block);
+        self.policy.remove(index);
+        self.held.complete -= 1;
+        self.changes.push(TierChange::Removed(*block));
+        let slot = &mut self.slots[index.index()];
+        if slot.pins > 0 {
+            slot.state = State::Evicting;
+            self.held.pinned -= 1;
+            self.held.evicting += 1;
+        } else {
+            self.release_slot(index);
+        }
+        true
+    }
+
+    /// Whether the block can be found.
+    #[must_use]
+    pub fn contains(&self, block: &BlockHash) -> bool {
+        self.blocks.get(block).is_some_and(|slot| matches!(self.slots[slot.index()].state, State::Complete(_)))
+    }
+
+    /// Whether somebody is writing the block.
+    #[must_use]
+    pub fn is_pending(&self, block: &BlockHash) -> bool {
+        self.blocks.get(block).is_some_and(|slot| self.slots[slot.index()].state == State::Reserved)
+    }
+
+    /// Every block that can be found.
+    pub fn blocks(&self) -> impl Iterator<Item = BlockHash> {
+        self.slots.iter().filter(|slot| matches!(slot.state, State::Complete(_))).map(|slot| slot.block)
+    }
+
+    /// In numbers.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        self.held
+    }
+
+    /// What changed since the log was last taken.
+    pub fn changes(&mut self) -> &mut ChangeLog {
+        &mut self.changes
+    }
+
+    fn current(&mut self, at: SlotRef) -> Result<&mut Slot, SlotError> {
+        let slot = self.slots.get_mut(at.slot.index());
+        slot.filter(|slot| slot.generation == at.generation).ok_or(SlotError::Stale(at))
+    }
+
+    fn take_slot(&mut self) -> Option<SlotIndex> {
+        if let Some(slot) = self.free.pop() {
+            return Some(slot);
+        }
+        if self.fresh < self.ready {
+            self.fresh += 1;
+            return Some(SlotIndex(self.fresh - 1));
+        }
+        // Nothing to look for: spares a walk over a tier that is pinned whole.
+        if self.held.pinned == self.held.complete {
+            return None;
+        }
+        let slots = &self.slots;
+        let victim = self.policy.victim(&|slot| slots[slot.index()].pins == 0)?;
+        let block = self.slots[victim.index()].block;
+        self.remove(&block);
+        self.held.evicted += 1;
+        self.free.pop()
+    }
+
+    fn release_slot(&mut self, slot: SlotIndex) {
+        self.slots[slot.index()].state = State::Free;
+        self.free.push(slot);
+    }
+}
+
+#[cfg(test)]
+mod tests;
