@@ -1,0 +1,245 @@
+//! Typed calls to whoever can answer them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use weft_index::{Report, ReportAck};
+use weft_metadata_proto::v1::{
+    HolderMatch, JoinRequest, Joined, KeepAliveRequest, LeaveRequest, LookupRequest, PutEndpointRequest,
+    RemoveEndpointRequest, Reply, ReportRequest, RosterRequest, StatusRequest, StatusResponse, method,
+};
+use weft_transport::{CallError, Fabric, RefusalCode, Target};
+use weft_types::rpc::Method;
+use weft_types::{
+    EndpointId, EndpointSpec, HolderGrant, Incarnation, IndexKey, NodeId, NodeSpec, Role, Roster, ShardId,
+};
+
+use crate::attempts::Attempts;
+use crate::group::Group;
+use crate::{Follower, FollowerMetrics, MetadataError};
+
+/// The one group of this version.
+pub(crate) const SHARD: ShardId = ShardId::new(0);
+
+/// Calls the metadata group. Clone is cheap; clones share what is known of the group.
+///
+/// Every call takes the deadline after which its caller no longer wants the answer.
+#[derive(Clone, Debug)]
+pub struct MetadataClient {
+    pub(crate) fabric: Fabric,
+    pub(crate) group: Arc<Mutex<Group>>,
+}
+
+impl MetadataClient {
+    /// `members`: fabric addresses of any non-empty part of the group; the rest is learnt.
+    ///
+    /// # Panics
+    /// If `members` is empty.
+    #[must_use]
+    pub fn new(fabric: Fabric, members: Vec<SocketAddr>) -> Self {
+        Self { fabric, group: Arc::new(Mutex::new(Group::new(members))) }
+    }
+
+    /// Members known so far.
+    #[must_use]
+    pub fn members(&self) -> Vec<SocketAddr> {
+        self.group.lock().members().to_vec()
+    }
+
+    /// Joins, or joins again: every call grants new holder numbers, under which reports are numbered from 1.
+    ///
+    /// # Errors
+    /// No leader answered in time, or the directory refused.
+    pub async fn join(&self, node: &NodeSpec, deadline: Duration) -> Result<Joined, MetadataError> {
+        let request = JoinRequest { shard: SHARD, node: node.clone() };
+        self.write::<method::Join, _>(&request, deadline).await
+    }
+
+    /// Renews the liveness lease. `false`: unknown there (it expired, or is at another incarnation); join again.
+    ///
+    /// # Errors
+    /// No leader answered in time.
+    pub async fn keep_alive(
+        &self,
+        node: &NodeId,
+        incarnation: Incarnation,
+        deadline: Duration,
+    ) -> Result<bool, MetadataError> {
+        let request = KeepAliveRequest { shard: SHARD, node: node.clone(), incarnation };
+        self.write::<method::KeepAlive, _>(&request, deadline).await
+    }
+
+    /// Leaves properly: its holders are gone from every lookup at once.
+    ///
+    /// # Errors
+    /// No leader answered in time.
+    pub async fn leave(
+        &self,
+        node: &NodeId,
+        incarnation: Incarnation,
+        deadline: Duration,
+    ) -> Result<(), MetadataError> {
+        let request = LeaveRequest { shard: SHARD, node: node.clone(), incarnation };
+        self.write::<method::Leave, _>(&request, deadline).await
+    }
+
+    /// Puts an endpoint, or puts it again: every call grants new numbers to its device holders, in order of rank.
+    ///
+    /// # Errors
+    /// No leader answered in time, the directory refused, or a contract disagrees with the agreed one.
+    pub async fn put_endpoint(
+        &self,
+        endpoint: &EndpointSpec,
+        deadline: Duration,
+    ) -> Result<Vec<HolderGrant>, MetadataError> {
+        let request = PutEndpointRequest { shard: SHARD, endpoint: endpoint.clone() };
+        self.write::<method::PutEndpoint, _>(&request, deadline).await
+    }
+
+    /// Removes an endpoint, if it is still at this incarnation.
+    ///
+    /// # Errors
+    /// No leader answered in time.
+    pub async fn remove_endpoint(
+        &self,
+        endpoint: &EndpointId,
+        incarnation: Incarnation,
+        deadline: Duration,
+    ) -> Result<(), MetadataError> {
+        let request = RemoveEndpointRequest { shard: SHARD, endpoint: endpoint.clone(), incarnation };
+        self.write::<method::RemoveEndpoint, _>(&request, deadline).await
+    }
+
+    /// Sends reports to the leader; returns after commit, one ack each, in order. After an error, send the same again.
+    ///
+    /// # Errors
+    /// No leader answered in time.
+    pub async fn report(&self, reports: &[Report], deadline: Duration) -> Result<Vec<ReportAck>, MetadataError> {
+        let request = ReportRequest { shard: SHARD, reports: reports.to_vec() };
+        self.write::<method::Report, _>(&request, deadline).await
+    }
+
+    /// Leading blocks by holder, longest first, from any member's applied state.
+    ///
+    /// # Errors
+    /// No member answered in time.
+    pub async fn lookup(
+        &self,
+        prefix: &[IndexKey],
+        deadline: Duration,
+    ) -> Result<Vec<(HolderGrant, u32)>, MetadataError> {
+        let request = LookupRequest { shard: SHARD, prefix: prefix.to_vec() };
+        let response = self.read::<method::Lookup>(&request, deadline).await?;
+        Ok(response.matches.into_iter().map(|HolderMatch { grant, blocks }| (grant, blocks)).collect())
+    }
+
+    /// Nodes, endpoints, holders, contracts, from any member's applied state.
+    ///
+    /// # Errors
+    /// No member answered in time.
+    pub async fn roster(&self, deadline: Duration) -> Result<Roster, MetadataError> {
+        Ok(self.read::<method::Roster>(&RosterRequest { shard: SHARD }, deadline).await?.roster)
+    }
+
+    /// How one member is. The members it names are learnt.
+    ///
+    /// # Errors
+    /// It did not answer in time.
+    pub async fn status(&self, member: SocketAddr, deadline: Duration) -> Result<StatusResponse, MetadataError> {
+        let request = StatusRequest { shard: SHARD };
+        let answer = self.fabric.call::<method::Status>(&target(member), &request, deadline).await;
+        let status = answer.map_err(|error| self.unavailable(deadline, error.to_string()))?;
+        let mut group = self.group.lock();
+        status.members.iter().for_each(|member| group.learn(member.addr));
+        drop(group);
+        Ok(status)
+    }
+
+    /// Follows the watch in the background until the follower and its clones are dropped. Must be called inside a tokio
+    /// runtime.
+    #[must_use]
+    pub fn follow(&self, metrics: FollowerMetrics) -> Follower {
+        Follower::start(self.clone(), metrics)
+    }
+
+    /// Asks who leads, or is said to, until somebody has answered as the leader.
+    async fn write<M, T>(&self, request: &M::Request, deadline: Duration) -> Result<T, MetadataError>
+    where
+        M: Method<Response = Reply<T>>,
+    {
+        let mut attempts = Attempts::new(deadline);
+        let mut member = self.group.lock().writer();
+        let mut failed = None;
+        let mut last = "the deadline had passed".to_owned();
+        while let Some(limit) = attempts.next() {
+            match self.fabric.call::<M>(&target(member), request, limit).await {
+                Ok(Reply::Done(answer)) => {
+                    self.group.lock().leads(member);
+                    return Ok(answer);
+                }
+                Ok(Reply::Refused(reason)) => return Err(MetadataError::Refused(reason)),
+                Ok(Reply::Conflict(conflict)) => return Err(conflict.into()),
+                Ok(Reply::NotLeader { leader }) => {
+                    last = format!("{member} does not lead, and names {leader:?}");
+                    // A hint is followed at once, unless it points where nobody answered just now.
+                    if let Some(leader) = leader.filter(|leader| *leader != member && failed != Some(*leader)) {
+                        self.group.lock().learn(leader);
+                        failed = Some(member);
+                        member = leader;
+                        continue;
+                    }
+                }
+                Err(error) => {
+                    last = retriable(error)?;
+                    failed = Some(member);
+                }
+            }
+            member = self.group.lock().after(member);
+            attempts.pause().await;
+        }
+        Err(self.unavailable(deadline, last))
+    }
+
+    /// Asks whoever answered last, then the others in turn.
+    async fn read<M: Method>(&self, request: &M::Request, deadline: Duration) -> Result<M::Response, MetadataError> {
+        let mut attempts = Attempts::new(deadline);
+        let mut member = self.group.lock().reader();
+        let mut last = "the deadline had passed".to_owned();
+        while let Some(limit) = attempts.next() {
+            match self.fabric.call::<M>(&target(member), request, limit).await {
+                Ok(answer) => {
+                    self.group.lock().answered(member);
+                    return Ok(answer);
+                }
+                Err(error) => last = retriable(error)?,
+            }
+            member = self.group.lock().after(member);
+            attempts.pause().await;
+        }
+        Err(self.unavailable(deadline, last))
+    }
+
+    fn unavailable(&self, after: Duration, last: String) -> MetadataError {
+        MetadataError::Unavailable { members: self.members(), after, last }
+    }
+}
+
+/// A member of the group, whichever it is.
+pub(crate) fn target(member: SocketAddr) -> Target {
+    Target { addr: member, role: Role::Metadata, name: None }
+}
+
+/// What went wrong, if another attempt may go right.
+fn retriable(error: CallError) -> Result<String, MetadataError> {
+    match &error {
+        CallError::Refused { refusal, .. } => match refusal.code {
+            RefusalCode::Forbidden | RefusalCode::UnknownMethod | RefusalCode::BadRequest => {
+                Err(MetadataError::Refused(error.to_string()))
+            }
+            _ => Ok(error.to_string()),
+        },
+        _ => Ok(error.to_string()),
+    }
+}

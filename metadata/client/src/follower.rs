@@ -1,0 +1,288 @@
+//! The follower: one task that follows the watch of one member at a time and keeps a [`View`].
+//!
+//! ```text
+//!   watch ──► SnapshotBegin ─► a view built aside ─► SnapshotEnd: swapped in
+//!        └──► Changes ───────► the view in place, in short write locks
+//! ```
+//!
+//! Readers always see a whole view: the old one until a snapshot is complete, then the new one. A lost watch is resumed at
+//! the next member from the log index reached; that member sends a snapshot if it does not keep changes so far back.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{debug, info};
+use weft_index::{DirectoryChange, Match};
+use weft_metadata_proto::v1::{CutOff, WatchItem, WatchRequest, method};
+use weft_transport::CallError;
+use weft_types::{IndexKey, Roster};
+
+use crate::attempts::Backoff;
+use crate::client::{SHARD, target};
+use crate::metrics::End;
+use crate::view::{Fault, View};
+use crate::{FollowerMetrics, MetadataClient};
+
+/// How long opening a watch may take.
+const OPEN_WITHIN: Duration = Duration::from_secs(2);
+
+/// Silence after which another member is tried: 12 heartbeats, and longer than an election, during which all are silent.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
+
+/// Changes applied in one write lock: about 100 µs, which is what a lookup may have to wait.
+const CHANGES_A_LOCK: usize = 512;
+
+/// Keys looked at in one step of the sweep, in one write lock, after each item: likewise.
+const SWEEP_STEP: usize = 1024;
+
+/// A local copy of the index and the roster, kept up to date by a task until every clone is dropped. Clone is cheap.
+#[derive(Clone, Debug)]
+pub struct Follower {
+    shared: Arc<Shared>,
+    /// Ends the task with the last clone.
+    _guard: Arc<DropGuard>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    view: RwLock<View>,
+    roster: watch::Sender<Arc<Roster>>,
+    warm: watch::Sender<bool>,
+    heard: Mutex<Instant>,
+    metrics: FollowerMetrics,
+}
+
+impl Follower {
+    pub(crate) fn start(client: MetadataClient, metrics: FollowerMetrics) -> Self {
+        let shared = Arc::new(Shared {
+            view: RwLock::default(),
+            roster: watch::Sender::new(Arc::default()),
+            warm: watch::Sender::new(false),
+            heard: Mutex::new(Instant::now()),
+            metrics,
+        });
+        let stop = CancellationToken::new();
+        tokio::spawn(stop.clone().run_until_cancelled_owned(follow(Arc::clone(&shared), client)));
+        Self { shared, _guard: Arc::new(stop.drop_guard()) }
+    }
+
+    /// A first snapshot has been taken in.
+    #[must_use]
+    pub fn is_warm(&self) -> bool {
+        *self.shared.warm.borrow()
+    }
+
+    /// Resolves once warm.
+    pub async fn warm(&self) {
+        let mut warm = self.shared.warm.subscribe();
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = warm.wait_for(|warm| *warm).await;
+    }
+
+    /// Leading blocks by holder, longest first.
+    #[must_use]
+    pub fn leading(&self, prefix: &[IndexKey]) -> Vec<Match> {
+        self.shared.view.read().index.leading(prefix)
+    }
+
+    /// Leading blocks by holder, with the roster they belong to: every holder matched is in it.
+    #[must_use]
+    pub fn lookup(&self, prefix: &[IndexKey]) -> (Vec<Match>, Arc<Roster>) {
+        let view = self.shared.view.read();
+        (view.index.leading(prefix), Arc::clone(&view.roster))
+    }
+
+    /// As last heard.
+    #[must_use]
+    pub fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.shared.view.read().roster)
+    }
+
+    /// Changes whenever the roster does.
+    #[must_use]
+    pub fn roster_changes(&self) -> watch::Receiver<Arc<Roster>> {
+        self.shared.roster.subscribe()
+    }
+
+    /// Log index of which this is the state; 0 before it is warm.
+    #[must_use]
+    pub fn log_index(&self) -> u64 {
+        self.shared.view.read().at
+    }
+
+    /// Distinct blocks.
+    #[must_use]
+    pub fn blocks(&self) -> usize {
+        self.shared.view.read().index.len()
+    }
+
+    /// Time since a metadata member that knew a leader was last heard from.
+    #[must_use]
+    pub fn staleness(&self) -> Duration {
+        self.shared.heard.lock().elapsed()
+    }
+}
+
+/// Why one watch ended.
+#[derive(Debug, thiserror::Error)]
+enum WatchEnd {
+    #[error("it could not be opened: {0}")]
+    Unreachable(#[source] CallError),
+    #[error("it broke: {0}")]
+    Broken(#[source] CallError),
+    #[error("it ended without a reason")]
+    Ended,
+    #[error("nothing was heard for {SILENCE_MAX:?}")]
+    Silent,
+    #[error("the member cut it off: {0:?}")]
+    CutOff(CutOff),
+    #[error("the member broke the protocol: {0}")]
+    Fault(#[from] Fault),
+}
+
+impl WatchEnd {
+    fn reason(&self) -> End {
+        match self {
+            Self::Unreachable(_) => End::Unreachable,
+            Self::Broken(_) | Self::Ended => End::Broken,
+            Self::Silent => End::Silent,
+            Self::CutOff(CutOff::Lagged { .. }) => End::Lagged,
+            Self::CutOff(CutOff::Jumped) => End::Jumped,
+            Self::CutOff(CutOff::Closing) => End::Closing,
+            Self::Fault(_) => End::Fault,
+        }
+    }
+}
+
+/// Follows one member after another, for ever.
+async fn follow(shared: Arc<Shared>, client: MetadataClient) {
+    let mut backoff = Backoff::new();
+    let mut resume = None;
+    loop {
+        let member = client.group.lock().reader();
+        let mut session = Session { shared: &shared, aside: None, following: false };
+        let end = session.run(&client, member, resume).await;
+        shared.metrics.ended(end.reason());
+        if session.following {
+            backoff = Backoff::new();
+            info!(%member, reason = %end, "a watch of the directory ended; trying the next member");
+        } else {
+            debug!(%member, reason = %end, "no watch of the directory from this member");
+        }
+        // After a fault the copy may be half changed: only a snapshot makes it whole.
+        let whole = *shared.warm.borrow() && !matches!(end, WatchEnd::Fault(_));
+        resume = whole.then(|| shared.view.read().at);
+        client.group.lock().after(member);
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+/// One watch of one member.
+struct Session<'a> {
+    shared: &'a Shared,
+    /// The snapshot being taken in.
+    aside: Option<View>,
+    /// The copy is the member's state, and its changes go to it.
+    following: bool,
+}
+
+impl Session<'_> {
+    async fn run(&mut self, client: &MetadataClient, member: SocketAddr, resume: Option<u64>) -> WatchEnd {
+        match self.follow(client, member, resume).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn follow(
+        &mut self,
+        client: &MetadataClient,
+        member: SocketAddr,
+        resume: Option<u64>,
+    ) -> Result<Infallible, WatchEnd> {
+        let (member, request) = (target(member), WatchRequest { shard: SHARD, resume });
+        let opening = client.fabric.subscribe::<method::Watch>(&member, &request, OPEN_WITHIN);
+        let mut items = opening.await.map_err(WatchEnd::Unreachable)?;
+        loop {
+            let item = timeout(SILENCE_MAX, items.next()).await.map_err(|_| WatchEnd::Silent)?;
+            let item = item.map_err(WatchEnd::Broken)?.ok_or(WatchEnd::Ended)?;
+            self.take(item)?;
+            *self.shared.heard.lock() = Instant::now();
+        }
+    }
+
+    fn take(&mut self, item: WatchItem) -> Result<(), WatchEnd> {
+        match item {
+            WatchItem::SnapshotBegin { index, roster } => {
+                self.following = false;
+                self.aside = Some(View::begin(index, roster)?);
+            }
+            WatchItem::SnapshotBlocks(blocks) => self.aside.as_mut().ok_or(Fault::OutOfPlace)?.fill(&blocks)?,
+            WatchItem::SnapshotEnd => self.install()?,
+            WatchItem::Resumed if self.aside.is_none() && *self.shared.warm.borrow() => self.following = true,
+            WatchItem::Changes { index, changes } if self.following => self.change(index, changes)?,
+            WatchItem::Heartbeat { index, .. } if self.following => self.reached(index),
+            WatchItem::CutOff(reason) => return Err(WatchEnd::CutOff(reason)),
+            WatchItem::Resumed | WatchItem::Changes { .. } | WatchItem::Heartbeat { .. } => {
+                return Err(Fault::OutOfPlace.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Swaps the snapshot in; the old view is freed outside of the lock.
+    fn install(&mut self) -> Result<(), Fault> {
+        let view = self.aside.take().ok_or(Fault::OutOfPlace)?;
+        let (at, roster) = (view.at, Arc::clone(&view.roster));
+        let old = std::mem::replace(&mut *self.shared.view.write(), view);
+        drop(old);
+        self.following = true;
+        self.shared.roster.send_replace(roster);
+        self.shared.warm.send_replace(true);
+        self.shared.metrics.snapshots.inc();
+        self.reached(at);
+        Ok(())
+    }
+
+    fn change(&self, index: u64, changes: Vec<DirectoryChange>) -> Result<(), Fault> {
+        let view = &self.shared.view;
+        let mut roster_changed = false;
+        for change in changes {
+            if let DirectoryChange::Blocks(report) = change {
+                for some in report.changes.chunks(CHANGES_A_LOCK) {
+                    view.write().blocks(report.holder, some)?;
+                }
+                self.shared.metrics.changes.inc_by(report.changes.len() as u64);
+                continue;
+            }
+            if let DirectoryChange::HolderGranted(grant) = &change {
+                // The directory has swept this number before it granted it again; here the sweep may lag behind.
+                while view.read().must_sweep(grant) {
+                    view.write().index.sweep(SWEEP_STEP);
+                }
+            }
+            view.write().roster_change(change)?;
+            roster_changed = true;
+        }
+        if roster_changed {
+            self.shared.roster.send_replace(Arc::clone(&view.read().roster));
+        }
+        self.reached(index);
+        Ok(())
+    }
+
+    /// The copy is the directory's state as of `index`.
+    fn reached(&self, index: u64) {
+        let mut view = self.shared.view.write();
+        view.at = view.at.max(index);
+        view.index.sweep(SWEEP_STEP);
+        self.shared.metrics.index.set(i64::try_from(view.at).unwrap_or(i64::MAX));
+        self.shared.metrics.blocks.set(i64::try_from(view.index.len()).unwrap_or(i64::MAX));
+    }
+}

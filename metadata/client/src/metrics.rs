@@ -1,0 +1,75 @@
+//! What a follower counts.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// Metrics of a follower; clone is cheap.
+#[derive(Clone, Debug)]
+pub struct FollowerMetrics {
+    pub(crate) blocks: IntGauge,
+    pub(crate) index: IntGauge,
+    pub(crate) changes: IntCounter,
+    pub(crate) snapshots: IntCounter,
+    ends: IntCounterVec,
+}
+
+/// Why a watch ended, as a label.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    Unreachable,
+    Broken,
+    Silent,
+    Lagged,
+    Jumped,
+    Closing,
+    Fault,
+}
+
+impl End {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Broken => "broken",
+            Self::Silent => "silent",
+            Self::Lagged => "lagged",
+            Self::Jumped => "jumped",
+            Self::Closing => "closing",
+            Self::Fault => "fault",
+        }
+    }
+}
+
+impl FollowerMetrics {
+    /// Registers the family `weft_follower_*`.
+    ///
+    /// # Panics
+    /// If the registry has it already: a process follows once.
+    #[must_use]
+    pub fn register(registry: &Registry) -> Self {
+        let gauge = |name, help| IntGauge::new(name, help).expect("a constant name is valid");
+        let counter = |name, help| IntCounter::new(name, help).expect("a constant name is valid");
+        let ends =
+            Opts::new("weft_follower_watch_ends_total", "Watches that ended, by reason; each is followed by another.");
+        let metrics = Self {
+            blocks: gauge("weft_follower_blocks", "Distinct blocks in the local copy of the index."),
+            index: gauge("weft_follower_log_index", "Log index up to which the local copy is complete."),
+            changes: counter("weft_follower_block_changes_total", "Changes of blocks applied from the watch."),
+            snapshots: counter("weft_follower_snapshots_total", "Snapshots taken in, the first included."),
+            ends: IntCounterVec::new(ends, &["reason"]).expect("a constant name is valid"),
+        };
+        let all: [Box<dyn prometheus::core::Collector>; 5] = [
+            Box::new(metrics.blocks.clone()),
+            Box::new(metrics.index.clone()),
+            Box::new(metrics.changes.clone()),
+            Box::new(metrics.snapshots.clone()),
+            Box::new(metrics.ends.clone()),
+        ];
+        for collector in all {
+            registry.register(collector).expect("a process registers its follower once");
+        }
+        metrics
+    }
+
+    pub(crate) fn ended(&self, end: End) {
+        self.ends.with_label_values(&[end.as_str()]).inc();
+    }
+}

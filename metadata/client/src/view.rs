@@ -1,0 +1,96 @@
+//! The local copy itself: what a watch's items do to it.
+
+use std::sync::Arc;
+
+use weft_index::{Change, DirectoryChange, PrefixIndex};
+use weft_metadata_proto::v1::BlockList;
+use weft_types::{HolderGrant, HolderId, Roster};
+
+/// Index and roster as of one log index.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct View {
+    pub(crate) index: PrefixIndex,
+    pub(crate) roster: Arc<Roster>,
+    /// Log index of which this is the state.
+    pub(crate) at: u64,
+}
+
+/// Something a metadata member must not say.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("blocks of holder {0}, which was not granted")]
+    UnknownHolder(HolderId),
+    #[error("holder number {0} is past what an index has room for")]
+    HolderNumber(HolderId),
+    #[error("an item where none of its kind may be")]
+    OutOfPlace,
+}
+
+impl View {
+    /// An empty copy, to be filled with a snapshot's blocks.
+    pub(crate) fn begin(at: u64, roster: Roster) -> Result<Self, Fault> {
+        for holder in roster.holders.keys() {
+            check_number(*holder)?;
+        }
+        Ok(Self { index: PrefixIndex::new(), roster: Arc::new(roster), at })
+    }
+
+    /// Takes in a piece of a snapshot.
+    pub(crate) fn fill(&mut self, blocks: &BlockList) -> Result<(), Fault> {
+        let mut unknown = None;
+        blocks.for_each(|key, holder| {
+            if self.roster.holders.contains_key(&holder) {
+                self.index.apply(holder, Change::Stored(key));
+            } else {
+                unknown = Some(holder);
+            }
+        });
+        unknown.map_or(Ok(()), |holder| Err(Fault::UnknownHolder(holder)))
+    }
+
+    /// Applies changes of blocks.
+    pub(crate) fn blocks(&mut self, holder: HolderId, changes: &[Change]) -> Result<(), Fault> {
+        if !self.roster.holders.contains_key(&holder) {
+            return Err(Fault::UnknownHolder(holder));
+        }
+        for change in changes {
+            self.index.apply(holder, *change);
+        }
+        Ok(())
+    }
+
+    /// Applies any other change. A number granted anew must have been swept before.
+    pub(crate) fn roster_change(&mut self, change: DirectoryChange) -> Result<(), Fault> {
+        let roster = Arc::make_mut(&mut self.roster);
+        match change {
+            DirectoryChange::Blocks(report) => return self.blocks(report.holder, &report.changes),
+            DirectoryChange::HolderGranted(grant) => {
+                check_number(grant.holder)?;
+                roster.holders.insert(grant.holder, grant);
+            }
+            DirectoryChange::HolderRetired(holder) => {
+                if roster.holders.remove(&holder).is_some() {
+                    self.index.retire(holder);
+                }
+            }
+            DirectoryChange::Node(id, Some(node)) => _ = roster.nodes.insert(id, node),
+            DirectoryChange::Node(id, None) => _ = roster.nodes.remove(&id),
+            DirectoryChange::Endpoint(id, Some(endpoint)) => _ = roster.endpoints.insert(id, endpoint),
+            DirectoryChange::Endpoint(id, None) => _ = roster.endpoints.remove(&id),
+            DirectoryChange::Contracts(contracts) => roster.contracts = contracts,
+        }
+        Ok(())
+    }
+
+    /// Whether the number of this grant still has entries of its former life here.
+    pub(crate) fn must_sweep(&self, grant: &HolderGrant) -> bool {
+        self.index.retired().any(|retired| retired == grant.holder)
+    }
+}
+
+fn check_number(holder: HolderId) -> Result<(), Fault> {
+    match holder.get() < PrefixIndex::HOLDERS_MAX {
+        true => Ok(()),
+        false => Err(Fault::HolderNumber(holder)),
+    }
+}
