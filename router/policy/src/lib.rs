@@ -1,1 +1,50 @@
-//! weft-policy.
+//! Where a request goes: filter → score → pick, over what the router itself sees.
+//!
+//! For a request, over endpoints k and ways s to get its missing prefix (compute it, load it from the tiers of the
+//! endpoint's node, fetch the rest from a peer as well):
+//!
+//! ```text
+//! cost(k, s)    = max(wait(k), fetch(k, s)) + (1 + beta) · prefill(k, s)
+//! prefill(k, s) = overhead + (tokens - tokens reached by s) / prefill rate of k
+//! fetch(k, s)   = start + tokens loaded / load rate of k from the tier  (+ the same for the peer)
+//! wait(k)       = estimated prefill of what was routed to k and has no first token yet, less the time spent on it
+//! beta          = requests that wait behind another, per endpoint
+//! ```
+//!
+//! `max` because a load runs while the request waits for its turn: a fetch that hides behind the queue costs nothing.
+//! `beta` because a second of prefill here delays everybody who waits here (Little's law): it is near 0 in an idle
+//! fleet, where the request's own time is all that matters, and tens in overload, where work saved is. No weight has
+//! to be tuned to the load. All rates are learnt, from when first tokens come.
+//!
+//! # Invariants
+//! - an endpoint that is not usable is never picked;
+//! - the same inputs give the same decision: time and dice are arguments;
+//! - what is kept is bounded by endpoints and by requests in flight.
+//!
+//! # Absent on purpose
+//! - engines' own gauges: they are old when they arrive, and a veto on old data makes routers herd;
+//! - the terms for a full device memory and for the age of what would be evicted: they need the engines' events.
+
+mod decision;
+mod fleet;
+mod rate;
+mod score;
+
+pub use decision::{Candidate, Considered, Decision, Overlap, Source, Terms, Ticket};
+pub use fleet::{EndpointView, Fleet};
+pub use rate::{Priors, Rate, Rates};
+
+use serde::{Deserialize, Serialize};
+
+/// How an endpoint is picked from those that are usable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// Least cost, as above.
+    #[default]
+    Weft,
+    /// The next one in order of name: what a plain load balancer does.
+    RoundRobin,
+    /// The one with the fewest requests in flight.
+    LeastRequests,
+}

@@ -80,7 +80,7 @@ impl ModelFiles {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokensError> {
         let mut tokens = Vec::with_capacity(text.len() / 4);
         for segment in self.segments.split(text) {
-            tokens.extend_from_slice(&*self.cache.get_or_encode(segment, |segment| self.encode_whole(segment, false))?);
+            tokens.extend_from_slice(&self.cache.get_or_encode(segment, |segment| self.encode_whole(segment, false))?);
         }
         Ok(tokens)
     }
