@@ -29,7 +29,7 @@ pub(crate) struct Metrics {
     request_latency: Histogram,
     pub(crate) verified_bytes: IntCounter,
     pub(crate) mismatched_blocks: IntCounter,
-    pub(crate) stores_skipped: IntCounter,
+    pub(crate) skipped_stores: IntCounter,
 }
 
 /// Why a request ended.
@@ -78,9 +78,9 @@ impl Metrics {
             finished: add(registry, IntCounterVec::new(finished, &["finished_reason"])?)?,
             time_to_first_token: seconds("vllm:time_to_first_token_seconds", "Arrival to first token.")?,
             request_latency: seconds("vllm:e2e_request_latency_seconds", "Arrival to last token.")?,
-            verified_bytes: counter("weft_engine_verified_bytes", "KV bytes loaded and found equal to what belongs there.")?,
-            mismatched_blocks: counter("weft_engine_mismatched_blocks", "Loaded blocks with wrong bytes: must stay 0.")?,
-            stores_skipped: counter("weft_engine_stores_skipped_blocks", "Blocks not stored since the store queue was full.")?,
+            verified_bytes: counter("weft_engine_verified_bytes_total", "KV bytes loaded and found equal to what belongs there.")?,
+            mismatched_blocks: counter("weft_engine_mismatched_blocks_total", "Loaded blocks with wrong bytes: must stay 0.")?,
+            skipped_stores: counter("weft_engine_skipped_stores_blocks_total", "Blocks not stored since the store queue was full.")?,
         })
     }
 
