@@ -147,7 +147,12 @@ impl Config {
     pub fn check(&self) -> Result<(), InvalidConfig> {
         let speed = self.pace.speed;
         let rules = [
-            ("served_models", self.served_models.len().to_string(), !self.served_models.is_empty(), "at least one name"),
+            (
+                "served_models",
+                self.served_models.len().to_string(),
+                !self.served_models.is_empty(),
+                "at least one name",
+            ),
             ("kv_bytes_per_token", self.kv_bytes_per_token.to_string(), self.kv_bytes_per_token > 0, "at least 1"),
             ("device_tokens", self.device_tokens.to_string(), self.device_blocks() > 0, "at least one block"),
             (

@@ -83,7 +83,9 @@ impl DeviceTier {
         let surplus = (self.held.len() + self.reserved).saturating_sub(self.capacity);
         let evicted: Vec<_> = (0..surplus).map_while(|_| self.idle.pop_first().map(|(_, block)| block)).collect();
         debug_assert_eq!(evicted.len(), surplus, "what is neither pinned nor reserved is idle");
-        evicted.iter().for_each(|block| drop(self.held.remove(block)));
+        for block in &evicted {
+            self.held.remove(block);
+        }
         Some(evicted)
     }
 

@@ -114,7 +114,8 @@ impl Engine {
         let answer = self.answers.to(&job.prompt);
         let (output, finish) = job.output(answer.natural_tokens());
         let slots = self.slots(job.prompt.len() + output)?;
-        let place = self.waiting.try_acquire().map_err(|_| EngineError::Busy { waiting_max: self.config.waiting_max })?;
+        let place =
+            self.waiting.try_acquire().map_err(|_| EngineError::Busy { waiting_max: self.config.waiting_max })?;
         let waiting = Counted::up(&self.metrics.waiting);
 
         let mut chain = self.hasher_for(job.salt.as_deref()).chain();
@@ -140,7 +141,18 @@ impl Engine {
         self.decoding.fetch_add(1, Ordering::Relaxed);
         let engine = self.clone();
         let next_at = Instant::now();
-        Ok(Sequence { engine, memory, chain, answer, usage, remaining: output, finish, next_at, arrived, _running: running })
+        Ok(Sequence {
+            engine,
+            memory,
+            chain,
+            answer,
+            usage,
+            remaining: output,
+            finish,
+            next_at,
+            arrived,
+            _running: running,
+        })
     }
 
     /// Stores what is queued and leaves the node.

@@ -152,7 +152,8 @@ mod tests {
         first.commit(&blocks(0..2));
         let loaded = Loaded { first: 2, sources: vec![LoadSource::Host, LoadSource::Peer] };
         let (_second, sources, _) = memory.admit(&blocks(0..6), &loaded, 6).await;
-        let expected = [Source::Device, Source::Device, Source::Loaded(LoadSource::Host), Source::Loaded(LoadSource::Peer)];
+        let expected =
+            [Source::Device, Source::Device, Source::Loaded(LoadSource::Host), Source::Loaded(LoadSource::Peer)];
         assert_eq!(sources, expected);
         assert_eq!(memory.touch_leading(&blocks(0..6)), 4);
 

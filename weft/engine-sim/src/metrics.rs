@@ -8,8 +8,8 @@ use crate::usage::{Source, Usage};
 
 /// Upper bounds of time histograms in seconds, as vLLM's for time to first token.
 const SECONDS: [f64; 22] = [
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0,
-    640.0, 2560.0,
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
+    160.0, 640.0, 2560.0,
 ];
 
 /// Counters of one engine.
@@ -78,9 +78,18 @@ impl Metrics {
             finished: add(registry, IntCounterVec::new(finished, &["finished_reason"])?)?,
             time_to_first_token: seconds("vllm:time_to_first_token_seconds", "Arrival to first token.")?,
             request_latency: seconds("vllm:e2e_request_latency_seconds", "Arrival to last token.")?,
-            verified_bytes: counter("weft_engine_verified_bytes_total", "KV bytes loaded and found equal to what belongs there.")?,
-            mismatched_blocks: counter("weft_engine_mismatched_blocks_total", "Loaded blocks with wrong bytes: must stay 0.")?,
-            skipped_stores: counter("weft_engine_skipped_stores_blocks_total", "Blocks not stored since the store queue was full.")?,
+            verified_bytes: counter(
+                "weft_engine_verified_bytes_total",
+                "KV bytes loaded and found equal to what belongs there.",
+            )?,
+            mismatched_blocks: counter(
+                "weft_engine_mismatched_blocks_total",
+                "Loaded blocks with wrong bytes: must stay 0.",
+            )?,
+            skipped_stores: counter(
+                "weft_engine_skipped_stores_blocks_total",
+                "Blocks not stored since the store queue was full.",
+            )?,
         })
     }
 

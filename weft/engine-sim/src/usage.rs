@@ -3,6 +3,8 @@
 //! OpenAI's fields, vLLM's `prompt_tokens_details.cached_tokens`, and the extension `weft`: tokens of the prompt by source,
 //! which add up to `prompt_tokens`, and the bytes that were loaded and compared.
 
+use std::ops::AddAssign;
+
 use serde::{Deserialize, Serialize};
 use weft_node_client::LoadSource;
 
@@ -75,6 +77,18 @@ impl Usage {
     /// Tokens that were not computed.
     pub(crate) fn cached_tokens(&self) -> u64 {
         self.prompt_tokens - self.weft.computed
+    }
+}
+
+impl AddAssign for WeftUsage {
+    fn add_assign(&mut self, other: Self) {
+        self.device += other.device;
+        self.host += other.host;
+        self.disk += other.disk;
+        self.object += other.object;
+        self.peer += other.peer;
+        self.computed += other.computed;
+        self.verified_bytes += other.verified_bytes;
     }
 }
 

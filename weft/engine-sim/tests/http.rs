@@ -194,15 +194,15 @@ async fn a_client_that_goes_away_gives_back_what_it_held() {
 #[tokio::test]
 async fn what_cannot_be_served_is_refused_with_its_reason() {
     let engine = Engine::start(|config| config.device_tokens = 4 * BLOCK as u64).await;
-    let mut cases = vec![
+    let cases = [
         (json!({"model": "gpt", "prompt": [1]}), StatusCode::NOT_FOUND, "this engine serves sim-8b"),
         (json!({"model": "sim-8b"}), StatusCode::BAD_REQUEST, "prompt"),
         (json!({"model": "sim-8b", "prompt": []}), StatusCode::BAD_REQUEST, "empty"),
         (json!({"model": "sim-8b", "prompt": [[1], [2]]}), StatusCode::BAD_REQUEST, "batch"),
         (json!({"model": "sim-8b", "prompt": [1], "n": 2}), StatusCode::BAD_REQUEST, "n must be 1"),
         (json!({"model": "sim-8b", "prompt": [1], "max_tokens": 0}), StatusCode::BAD_REQUEST, "at least 1"),
+        (completion(&prompt(1, 4), 1), StatusCode::BAD_REQUEST, "the device holds 256"),
     ];
-    cases.push((completion(&prompt(1, 4), 1), StatusCode::BAD_REQUEST, "the device holds 256"));
     for (body, expected, reason) in cases {
         let (status, answer) = engine.post("/v1/completions", &body).await;
         assert_eq!(status, expected, "{body}: {answer}");
