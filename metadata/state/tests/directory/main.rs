@@ -1,0 +1,7 @@
+//! The directory, tested as a value: command in, outcome, changes and state out.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its stage must fail")]
+
+mod actors;
+mod replicas;
+mod rules;
