@@ -14,6 +14,7 @@
 //! Messages go through [`weft_types::codec`], except the hot ones, which have fixed layouts drawn where they are defined:
 //! [`ReportRequest`], [`LookupRequest`], [`WatchItem`].
 
+mod block_list;
 mod lookup;
 mod membership;
 pub mod method;
@@ -22,9 +23,10 @@ mod report;
 mod status;
 mod watch;
 
+pub use block_list::BlockList;
 pub use lookup::{HolderMatch, LookupRequest, LookupResponse, RosterRequest, RosterResponse};
 pub use membership::{JoinRequest, Joined, KeepAliveRequest, LeaveRequest, PutEndpointRequest, RemoveEndpointRequest};
 pub use reply::Reply;
 pub use report::ReportRequest;
 pub use status::{MemberState, MemberStatus, StatusRequest, StatusResponse, TierStatus};
-pub use watch::{BlockList, CutOff, WatchItem, WatchRequest};
+pub use watch::{CutOff, WatchItem, WatchRequest};

@@ -18,11 +18,13 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use weft_index::layout::{self, Reader};
-use weft_index::{DirectoryChange, Holders, Report};
+use weft_index::layout::Reader;
+use weft_index::{DirectoryChange, Report};
 use weft_types::codec::{self, DecodeError};
 use weft_types::rpc::Message;
-use weft_types::{HolderId, IndexKey, LogTime, Roster, ShardId, control_message};
+use weft_types::{LogTime, Roster, ShardId, control_message};
+
+use super::BlockList;
 
 /// Request of [`super::method::Watch`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -82,13 +84,6 @@ pub enum CutOff {
     Closing,
 }
 
-/// A run of blocks with their holders, kept as its bytes (`weft_index::layout`).
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct BlockList {
-    count: u32,
-    bytes: Vec<u8>,
-}
-
 /// Tags are wire identity: append, never renumber, never reuse.
 mod tag {
     pub(super) const SNAPSHOT_BEGIN: u8 = 0;
@@ -110,55 +105,6 @@ mod change_tag {
     pub(super) const CONTRACTS: u8 = 5;
 }
 
-impl BlockList {
-    /// A list is full from this size on: some 13,000 blocks with one holder, a few milliseconds' work for a follower.
-    pub const BYTES_MAX: usize = 256 << 10;
-
-    /// Appends a block. `holders`: ascending, at least one.
-    pub fn push(&mut self, key: IndexKey, holders: impl Iterator<Item = HolderId>) {
-        layout::write_block(&mut self.bytes, key, holders);
-        self.count += 1;
-    }
-
-    /// Cuts blocks into lists of bounded size.
-    pub fn pieces<'a>(blocks: impl Iterator<Item = (IndexKey, Holders<'a>)>) -> impl Iterator<Item = Self> {
-        let mut blocks = blocks.fuse();
-        std::iter::from_fn(move || {
-            let mut list = Self::default();
-            while list.bytes.len() < Self::BYTES_MAX {
-                let Some((key, holders)) = blocks.next() else {
-                    break;
-                };
-                list.push(key, holders.iter());
-            }
-            (list.count > 0).then_some(list)
-        })
-    }
-
-    /// Blocks in it.
-    #[must_use]
-    pub fn count(&self) -> u32 {
-        self.count
-    }
-
-    /// Gives each block and each of its holders to `each`.
-    pub fn for_each(&self, mut each: impl FnMut(IndexKey, HolderId)) {
-        let mut reader = Reader::new(&self.bytes, "BlockList");
-        for _ in 0..self.count {
-            layout::read_block(&mut reader, &mut each).expect("a list is checked when it is decoded");
-        }
-    }
-
-    fn decode(count: u32, bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes, "BlockList");
-        for _ in 0..count {
-            layout::read_block(&mut reader, |_, _| ())?;
-        }
-        reader.finish()?;
-        Ok(Self { count, bytes: bytes.to_vec() })
-    }
-}
-
 impl WatchItem {
     /// Longest time between two items while the member knows a leader.
     pub const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
@@ -177,10 +123,10 @@ impl Message for WatchItem {
         match self {
             Self::SnapshotBegin { index, roster } => item(tag::SNAPSHOT_BEGIN, &codec::encode(&(index, roster))),
             Self::SnapshotBlocks(blocks) => {
-                let mut out = Vec::with_capacity(8 + blocks.bytes.len());
+                let mut out = Vec::with_capacity(8 + blocks.bytes().len());
                 out.extend_from_slice(&[tag::SNAPSHOT_BLOCKS, 0, 0, 0]);
-                out.extend_from_slice(&blocks.count.to_le_bytes());
-                out.extend_from_slice(&blocks.bytes);
+                out.extend_from_slice(&blocks.count().to_le_bytes());
+                out.extend_from_slice(blocks.bytes());
                 out
             }
             Self::SnapshotEnd => item(tag::SNAPSHOT_END, &[]),
