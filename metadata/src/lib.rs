@@ -1,1 +1,9 @@
-//! weft-metadata.
+//! The metadata service: a Raft group that agrees on the roster and on which holder has which block.
+
+mod error;
+mod log;
+mod metrics;
+mod raft;
+mod volume;
+
+pub use error::StoreError;

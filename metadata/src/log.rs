@@ -1,0 +1,237 @@
+//! The durable log of a member: openraft's `RaftLogStorage` over a segmented write-ahead log of our own.
+//!
+//! ```text
+//!  openraft ── append, truncate, purge, vote ──► queue ──► writer thread ── one write + one sync a batch ──► segments
+//!      ▲                                                        │
+//!      └────────────── told once it is durable ◄────────────────┘
+//!  openraft ── read ──► contents (memory) ── older than the tail ──► segments, off the runtime
+//! ```
+//! The bytes are drawn in [`record`], [`segment`] and [`vote`], and in `docs/log-format.md`; [`recovery`] says what a
+//! crash may leave behind.
+//!
+//! # Invariants
+//! - nothing written is ever overwritten: truncating and purging are records, so a crash at any point leaves a prefix of
+//!   what was asked for;
+//! - an entry is readable as soon as `append` returns, and acknowledged only once it is durable;
+//! - the runtime is never blocked: writes happen on the writer's thread, reads from disk on the blocking pool.
+//!
+//! # Absent on purpose
+//! - the committed index: openraft can do without. After a restart a member shows the state of its snapshot until it
+//!   hears from a leader (or becomes one), and says so through `/ready`.
+
+mod contents;
+mod record;
+mod recovery;
+mod segment;
+mod vote;
+mod writer;
+
+#[cfg(test)]
+mod crash_test;
+
+use std::fmt::{self, Debug};
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
+use openraft::{AnyError, OptionalSend, RaftLogReader, StorageIOError};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tracing::info;
+
+use self::contents::{Contents, Found, Spot};
+use self::writer::{Request, Writer};
+use crate::error::StoreError;
+use crate::metrics::Metrics;
+use crate::raft::{Entry, LogId, StorageError, Types, Vote};
+use crate::volume::Volume;
+
+/// Bytes of entries that go to a follower in one message, unless a single entry is larger: what a follower takes, writes
+/// and syncs well within one heartbeat interval, which is how long openraft waits for its answer.
+pub(crate) const REPLICATION_BYTES_MAX: usize = 2 << 20;
+
+/// Requests that may wait for the writer: openraft itself has one outstanding, so this is never reached.
+const REQUESTS_MAX: usize = 64;
+
+/// Sizes of the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogSettings {
+    /// Bytes set aside for a segment.
+    pub(crate) segment_bytes: u64,
+    /// Bytes of recent entries kept in memory, those not yet durable apart.
+    pub(crate) tail_bytes_max: usize,
+}
+
+/// Handle of the log; clones are the same log, and the writer's thread ends with the last of them.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    contents: Arc<Mutex<Contents>>,
+    vote: Arc<Mutex<Option<Vote>>>,
+    requests: mpsc::Sender<Request>,
+}
+
+impl LogStore {
+    /// Recovers the log from the volume and starts its writer. Blocks: call it off the runtime.
+    pub(crate) fn open(
+        volume: Arc<dyn Volume>,
+        settings: LogSettings,
+        metrics: Metrics,
+    ) -> Result<Self, StoreError> {
+        let vote = vote::load(&*volume)?;
+        let recovered = recovery::recover(&*volume, settings.tail_bytes_max)?;
+        if vote.is_none() && recovered.contents.last().is_some() {
+            // Openraft saves a vote before its first entry; without it this member could vote twice in one term.
+            return Err(StoreError::Missing { file: volume.locate(vote::NAME) });
+        }
+        info!(
+            segments = recovered.segments.len(), entries = recovered.contents.entries(),
+            last = ?recovered.contents.last(), ?vote, "log recovered",
+        );
+        metrics.log_segments.set(i64::try_from(recovered.segments.len()).unwrap_or(i64::MAX));
+        let contents = Arc::new(Mutex::new(recovered.contents));
+        let writer = Writer {
+            volume: volume.clone(),
+            contents: contents.clone(),
+            segments: recovered.segments,
+            next_batch: recovered.next_batch,
+            segment_bytes: settings.segment_bytes,
+            metrics,
+            batch: writer::Batch::default(),
+        };
+        let (requests, queue) = mpsc::channel(REQUESTS_MAX);
+        std::thread::Builder::new()
+            .name("weft-log".to_owned())
+            .spawn(move || writer.run(queue))
+            .map_err(|source| StoreError::io("start the writer thread of", volume.locate(""), source))?;
+        Ok(Self { contents, vote: Arc::new(Mutex::new(vote)), requests })
+    }
+
+    async fn ask(&self, request: impl FnOnce(writer::Done) -> Request) -> io::Result<()> {
+        let (done, told) = oneshot::channel();
+        self.requests.send(request(done)).await.map_err(|_| writer_gone())?;
+        told.await.map_err(|_| writer_gone())?
+    }
+
+    async fn read(&self, range: std::ops::Range<u64>, bytes_max: usize) -> Result<Vec<Entry>, StorageError> {
+        let found = self.contents.lock().find(range, bytes_max);
+        if found.iter().all(|found| matches!(found, Found::Entry(_))) {
+            return Ok(found.into_iter().filter_map(Found::into_entry).collect());
+        }
+        let read = tokio::task::spawn_blocking(move || found.into_iter().map(load).collect::<io::Result<Vec<_>>>());
+        let entries = read.await.map_err(io::Error::other).flatten();
+        entries.map_err(|error| StorageIOError::read_logs(AnyError::new(&error)).into())
+    }
+}
+
+impl Found {
+    fn into_entry(self) -> Option<Entry> {
+        match self {
+            Self::Entry(entry) => Some(entry),
+            Self::OnDisk(..) => None,
+        }
+    }
+}
+
+fn writer_gone() -> io::Error {
+    io::Error::other("the log's writer thread is gone")
+}
+
+/// Reads an entry, from disk where it must be, checksum and all.
+fn load(found: Found) -> io::Result<Entry> {
+    let (id, Spot { file, offset, bytes }) = match found {
+        Found::Entry(entry) => return Ok(entry),
+        Found::OnDisk(id, spot) => (id, spot),
+    };
+    let mut record = vec![0; bytes];
+    file.read_at(offset, &mut record)?;
+    let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, format!("log entry {id}: {reason}"));
+    match record::parse(&record) {
+        record::Parsed::Record { header, .. } if header.id == id => {
+            record::entry(&header, &Bytes::from(record)).map_err(invalid)
+        }
+        other => Err(invalid(format!("found {other:?} at byte {offset} of {file:?}"))),
+    }
+}
+
+impl RaftLogReader<Types> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(before) => before + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last + 1,
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.read(start..end, usize::MAX).await
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
+        self.read(start..end, REPLICATION_BYTES_MAX).await
+    }
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, StorageError> {
+        let contents = self.contents.lock();
+        Ok(LogState { last_purged_log_id: contents.purged(), last_log_id: contents.last() })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        let saved = self.ask(|done| Request::Vote { vote: *vote, done }).await;
+        saved.map_err(|error| StorageIOError::write_vote(AnyError::new(&error)))?;
+        *self.vote.lock() = Some(*vote);
+        Ok(())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        Ok(*self.vote.lock())
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: LogFlushed<Types>) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        {
+            let mut contents = self.contents.lock();
+            for entry in &entries {
+                contents.push(entry.clone());
+            }
+        }
+        let sent = self.requests.send(Request::Append { entries, done: callback }).await;
+        sent.map_err(|_| StorageIOError::write_logs(AnyError::new(&writer_gone())).into())
+    }
+
+    async fn truncate(&mut self, since: LogId) -> Result<(), StorageError> {
+        self.contents.lock().truncate(since.index);
+        let written = self.ask(|done| Request::Truncate { since, done }).await;
+        written.map_err(|error| StorageIOError::write_logs(AnyError::new(&error)).into())
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), StorageError> {
+        self.contents.lock().purge(upto);
+        let written = self.ask(|done| Request::Purge { upto, done }).await;
+        written.map_err(|error| StorageIOError::write_logs(AnyError::new(&error)).into())
+    }
+}
+
+impl Debug for LogStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogStore").field("last", &self.contents.lock().last()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,186 @@
+//! Reading the log back at start: every segment is scanned, checked and replayed.
+//!
+//! A batch is one write followed by one sync, and the next batch is written only after it. So the only place where a
+//! crash can leave anything but whole records is the last batch of the last segment, and there, bytes that the device
+//! left out read as zero. Exactly that is cut off, with a line in the log; it was never acknowledged. Anything else is
+//! damage: the member refuses to start, since a log that lost an acknowledged entry could undo a commit.
+
+use std::collections::VecDeque;
+
+use tracing::warn;
+
+use super::contents::{Contents, Spot};
+use super::record::{self, Header, Kind, Parsed};
+use super::segment::{self, Segment};
+use crate::error::StoreError;
+use crate::volume::Volume;
+
+/// A log as it was found.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) contents: Contents,
+    /// Oldest first; empty for a new log.
+    pub(crate) segments: VecDeque<Segment>,
+    pub(crate) next_batch: u64,
+}
+
+/// Reads every segment of the volume.
+pub(crate) fn recover(volume: &dyn Volume, tail_bytes_max: usize) -> Result<Recovered, StoreError> {
+    let numbers = segment::numbers(volume).map_err(|source| StoreError::io("list", volume.locate(""), source))?;
+    let mut replay = Replay { volume, contents: Contents::new(tail_bytes_max), next_batch: 1 };
+    let mut segments: VecDeque<Segment> = VecDeque::with_capacity(numbers.len());
+    for (at, number) in numbers.iter().copied().enumerate() {
+        if let Some(before) = segments.back()
+            && before.number + 1 != number
+        {
+            return Err(StoreError::Missing { file: volume.locate(&segment::name(before.number + 1)) });
+        }
+        segments.push_back(replay.segment(number, at + 1 == numbers.len())?);
+    }
+    replay.check_start(&segments)?;
+    Ok(Recovered { contents: replay.contents, segments, next_batch: replay.next_batch })
+}
+
+struct Replay<'a> {
+    volume: &'a dyn Volume,
+    contents: Contents,
+    /// Batch that the next record must belong to.
+    next_batch: u64,
+}
+
+/// Where a scan stopped.
+struct Stop {
+    offset: usize,
+    reason: &'static str,
+    /// `None`: nothing is written there.
+    reach: Option<usize>,
+}
+
+impl Replay<'_> {
+    fn segment(&mut self, number: u64, is_last: bool) -> Result<Segment, StoreError> {
+        let name = segment::name(number);
+        let io = |operation, source| StoreError::io(operation, self.volume.locate(&name), source);
+        let file = self.volume.open(&name).map_err(|source| io("open", source))?;
+        let len = file.len().map_err(|source| io("read", source))?;
+        let mut bytes = vec![0; usize::try_from(len).map_err(|_| io("read", std::io::ErrorKind::FileTooLarge.into()))?];
+        file.read_at(0, &mut bytes).map_err(|source| io("read", source))?;
+        let first_batch = segment::check_header(&bytes, number).map_err(|reason| self.damaged(number, 0, reason))?;
+        if number == 1 || self.next_batch > 1 {
+            if first_batch != self.next_batch {
+                let reason = format!("its first batch is {first_batch}, expected {}", self.next_batch);
+                return Err(self.damaged(number, 0, reason));
+            }
+        } else {
+            self.next_batch = first_batch;
+        }
+        let mut segment = Segment { number, file, len, end: 0, index_max: None };
+        let (whole, stop) = self.scan(&mut segment, &bytes)?;
+        segment.end = whole as u64;
+        if whole == bytes.len() || bytes[whole..].iter().all(|byte| *byte == 0) {
+            return Ok(segment);
+        }
+        self.judge(number, is_last, &bytes, &stop)?;
+        warn!(
+            file = %self.volume.locate(&name), offset = whole, reason = stop.reason,
+            "cut off a batch that a crash left half written; it was never acknowledged",
+        );
+        segment.file.zero_from(whole as u64).map_err(|source| io("cut", source))?;
+        segment.file.sync().map_err(|source| io("sync", source))?;
+        Ok(segment)
+    }
+
+    /// Replays whole batches; returns where they end, and what is there.
+    fn scan(&mut self, segment: &mut Segment, bytes: &[u8]) -> Result<(usize, Stop), StoreError> {
+        let mut batch: Vec<(Header, usize, usize)> = Vec::new();
+        let (mut offset, mut whole) = (segment::HEADER_BYTES, segment::HEADER_BYTES);
+        let stop = loop {
+            match record::parse(&bytes[offset..]) {
+                Parsed::Unwritten => break Stop { offset, reason: "the batch is incomplete", reach: None },
+                Parsed::Bad { reason, reach } => break Stop { offset, reason, reach: Some(reach) },
+                Parsed::Record { header, bytes: len } => {
+                    if header.batch != self.next_batch {
+                        let reason = format!("a record of batch {}, expected {}", header.batch, self.next_batch);
+                        return Err(self.damaged(segment.number, offset, reason));
+                    }
+                    batch.push((header, offset, len));
+                    offset += len;
+                    if header.last_of_batch {
+                        self.next_batch += 1;
+                        whole = offset;
+                        for (header, offset, len) in batch.drain(..) {
+                            self.record(segment, &header, offset, len)?;
+                        }
+                    }
+                }
+            }
+        };
+        Ok((whole, stop))
+    }
+
+    fn record(&mut self, segment: &mut Segment, header: &Header, offset: usize, len: usize) -> Result<(), StoreError> {
+        match header.kind {
+            Kind::Truncate => self.contents.truncate(header.id.index),
+            Kind::Purge => self.contents.purge(header.id),
+            Kind::Blank | Kind::Command | Kind::Membership => {
+                if let Some(expected) = self.contents.next_index()
+                    && expected != header.id.index
+                {
+                    let reason = format!("entry {}, expected {expected}", header.id.index);
+                    return Err(self.damaged(segment.number, offset, reason));
+                }
+                segment.covers(header.id.index);
+                let spot = Spot { file: segment.file.clone(), offset: offset as u64, bytes: len };
+                self.contents.push_recovered(header.id, spot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what follows the last whole batch can be the trace of a crash.
+    fn judge(&self, number: u64, is_last: bool, bytes: &[u8], stop: &Stop) -> Result<(), StoreError> {
+        let damaged = |reason: String| Err(self.damaged(number, stop.offset, reason));
+        if !is_last {
+            return damaged(format!("{}, and a later segment follows", stop.reason));
+        }
+        if let Some(later) = later_batch(&bytes[stop.offset..], self.next_batch) {
+            return damaged(format!("{}, and a record of the later batch {later} follows", stop.reason));
+        }
+        match stop.reach {
+            Some(reach) if !record::looks_torn(bytes, stop.offset, reach) => damaged(stop.reason.to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    /// A log whose first segments were purged must say so further on.
+    fn check_start(&self, segments: &VecDeque<Segment>) -> Result<(), StoreError> {
+        let Some(first) = segments.front().filter(|first| first.number > 1) else { return Ok(()) };
+        let purged_next = self.contents.purged().map(|purged| purged.index + 1);
+        let complete = match (purged_next, self.contents.first_index()) {
+            (Some(purged_next), Some(first_index)) => first_index == purged_next,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if complete {
+            return Ok(());
+        }
+        Err(StoreError::Missing { file: self.volume.locate(&segment::name(first.number - 1)) })
+    }
+
+    fn damaged(&self, number: u64, offset: usize, reason: String) -> StoreError {
+        StoreError::Damaged { file: self.volume.locate(&segment::name(number)), offset: offset as u64, reason }
+    }
+}
+
+/// A batch later than `batch` of which a record begins somewhere in `bytes`.
+fn later_batch(bytes: &[u8], batch: u64) -> Option<u64> {
+    let mut offset = 0;
+    while let Some(rest) = bytes.get(offset..).filter(|rest| rest.len() >= record::HEADER_BYTES) {
+        if let Ok(header) = record::parse_header(rest)
+            && header.batch > batch
+        {
+            return Some(header.batch);
+        }
+        offset += record::ALIGN;
+    }
+    None
+}

@@ -1,0 +1,229 @@
+//! The one thread that writes: it takes everything that waits, writes it as one batch, syncs once, and only then tells
+//! whoever waited. Votes go through it too, so that votes and entries reach the disk in the order in which openraft
+//! asked for them.
+//!
+//! After a failed write or sync nothing is written any more: what the device holds then is unknown, and a later sync
+//! that succeeds would prove nothing about the earlier one.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use openraft::storage::LogFlushed;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info};
+
+use super::contents::{Contents, Spot};
+use super::record;
+use super::segment::{self, Segment};
+use super::vote;
+use crate::metrics::Metrics;
+use crate::raft::{Entry, LogId, Types, Vote};
+use crate::volume::Volume;
+
+/// Bytes that one batch may have before it is written, however much waits: a sync of 8 MiB takes about 10 ms, and
+/// whoever came first should not wait longer for those behind.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// What the thread is asked to make durable.
+pub(crate) enum Request {
+    Append { entries: Vec<Entry>, done: LogFlushed<Types> },
+    Truncate { since: LogId, done: Done },
+    Purge { upto: LogId, done: Done },
+    Vote { vote: Vote, done: Done },
+}
+
+/// Told once it is durable, or why it is not.
+pub(crate) type Done = oneshot::Sender<io::Result<()>>;
+
+enum Waiter {
+    Append(LogFlushed<Types>),
+    Other(Done),
+}
+
+pub(crate) struct Writer {
+    pub(crate) volume: Arc<dyn Volume>,
+    pub(crate) contents: Arc<Mutex<Contents>>,
+    /// Oldest first; the last one is written to.
+    pub(crate) segments: VecDeque<Segment>,
+    pub(crate) next_batch: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) metrics: Metrics,
+    pub(crate) batch: Batch,
+}
+
+/// Records that are encoded and not yet written.
+#[derive(Default)]
+pub(crate) struct Batch {
+    bytes: Vec<u8>,
+    /// Offset of the record that came last.
+    last: usize,
+    /// Entries among them: id, offset, length.
+    entries: Vec<(LogId, usize, usize)>,
+}
+
+impl Writer {
+    /// Serves requests until every sender is gone.
+    pub(crate) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut failed = None;
+        while let Some(first) = requests.blocking_recv() {
+            let mut group = vec![first];
+            let mut bytes = size(&group[0]);
+            while bytes < BATCH_BYTES_MAX
+                && let Ok(next) = requests.try_recv()
+            {
+                bytes += size(&next);
+                group.push(next);
+            }
+            let (waiters, result) = match &failed {
+                Some(reason) => (group.into_iter().map(waiter).collect(), Err(io::Error::other(String::clone(reason)))),
+                None => self.serve(group),
+            };
+            if let Err(cause) = &result
+                && failed.is_none()
+            {
+                error!(%cause, "the log cannot be written any more; this member stops taking part");
+                failed = Some(format!("the log failed before: {cause}"));
+            }
+            for waiter in waiters {
+                waiter.tell(&result);
+            }
+        }
+    }
+
+    fn serve(&mut self, group: Vec<Request>) -> (Vec<Waiter>, io::Result<()>) {
+        let mut waiters = Vec::with_capacity(group.len());
+        let mut result = Ok(());
+        let mut purged = None;
+        for request in group {
+            if result.is_ok() {
+                result = self.add(&request);
+            }
+            if let Request::Purge { upto, .. } = &request {
+                purged = Some(*upto);
+            }
+            waiters.push(waiter(request));
+        }
+        let result = result.and_then(|()| self.flush()).and_then(|()| match purged {
+            Some(upto) => self.remove_segments(upto),
+            None => Ok(()),
+        });
+        (waiters, result)
+    }
+
+    fn add(&mut self, request: &Request) -> io::Result<()> {
+        match request {
+            Request::Append { entries, .. } => {
+                for entry in entries {
+                    let bytes = self.make_room(record::entry_bytes(entry))?;
+                    self.batch.last = record::put_entry(&mut self.batch.bytes, self.next_batch, entry);
+                    self.batch.entries.push((entry.log_id, self.batch.last, bytes));
+                }
+                Ok(())
+            }
+            Request::Truncate { since, .. } => {
+                self.make_room(record::record_bytes(0))?;
+                self.batch.last = record::put_truncate(&mut self.batch.bytes, self.next_batch, *since);
+                Ok(())
+            }
+            Request::Purge { upto, .. } => {
+                self.make_room(record::record_bytes(0))?;
+                self.batch.last = record::put_purge(&mut self.batch.bytes, self.next_batch, *upto);
+                Ok(())
+            }
+            Request::Vote { vote, .. } => {
+                self.flush()?;
+                vote::save(&*self.volume, vote)
+            }
+        }
+    }
+
+    /// Sees to it that a record of `bytes` bytes fits behind the batch: a batch lies in one segment.
+    fn make_room(&mut self, bytes: usize) -> io::Result<usize> {
+        let room = self.segments.back().map_or(0, Segment::room);
+        if ((self.batch.bytes.len() + bytes) as u64) <= room {
+            return Ok(bytes);
+        }
+        self.flush()?;
+        let number = self.segments.back().map_or(1, |segment| segment.number + 1);
+        let len = self.segment_bytes.max((segment::HEADER_BYTES + bytes) as u64);
+        self.segments.push_back(Segment::create(&*self.volume, number, self.next_batch, len)?);
+        Ok(bytes)
+    }
+
+    /// Writes and syncs what is encoded.
+    fn flush(&mut self) -> io::Result<()> {
+        if self.batch.bytes.is_empty() {
+            return Ok(());
+        }
+        let segment = self.segments.back_mut().expect("make_room made a segment before anything was encoded");
+        record::mark_last(&mut self.batch.bytes[self.batch.last..]);
+        segment.file.write_at(segment.end, &self.batch.bytes)?;
+        let began = Instant::now();
+        segment.file.sync()?;
+        self.metrics.log_sync_seconds.observe(began.elapsed().as_secs_f64());
+        self.metrics.log_bytes.inc_by(self.batch.bytes.len() as u64);
+
+        let mut contents = self.contents.lock();
+        for (id, offset, bytes) in self.batch.entries.drain(..) {
+            segment.covers(id.index);
+            contents.place(id, Spot { file: segment.file.clone(), offset: segment.end + offset as u64, bytes });
+        }
+        drop(contents);
+        segment.end += self.batch.bytes.len() as u64;
+        self.batch.bytes.clear();
+        self.next_batch += 1;
+        Ok(())
+    }
+
+    /// Removes the oldest segments, as far as nothing in them is needed: never the one that is written to, which holds
+    /// the record of the purge.
+    fn remove_segments(&mut self, upto: LogId) -> io::Result<()> {
+        let mut removed = false;
+        while self.segments.len() > 1 && self.segments[0].index_max.is_none_or(|index| index <= upto.index) {
+            let segment = self.segments.pop_front().expect("there are two at least");
+            let name = segment::name(segment.number);
+            self.volume.remove(&name)?;
+            // One by one: a crash must leave the later ones, never a hole.
+            self.volume.sync()?;
+            info!(file = %self.volume.locate(&name), upto = upto.index, "removed a purged segment");
+            removed = true;
+        }
+        if removed {
+            self.metrics.log_segments.set(i64::try_from(self.segments.len()).unwrap_or(i64::MAX));
+        }
+        Ok(())
+    }
+}
+
+impl Waiter {
+    fn tell(self, result: &io::Result<()>) {
+        let result = match result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        };
+        match self {
+            Self::Append(done) => done.log_io_completed(result),
+            // Whoever asked may have been dropped with its runtime: nobody is left to tell.
+            Self::Other(done) => drop(done.send(result)),
+        }
+    }
+}
+
+fn waiter(request: Request) -> Waiter {
+    match request {
+        Request::Append { done, .. } => Waiter::Append(done),
+        Request::Truncate { done, .. } | Request::Purge { done, .. } | Request::Vote { done, .. } => {
+            Waiter::Other(done)
+        }
+    }
+}
+
+fn size(request: &Request) -> usize {
+    match request {
+        Request::Append { entries, .. } => entries.iter().map(record::entry_bytes).sum(),
+        _ => record::record_bytes(0),
+    }
+}

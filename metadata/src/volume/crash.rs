@@ -1,0 +1,239 @@
+//! A volume in memory that can lose power: what was synced stays, and of the rest each sector is there or not, as a seed
+//! decides. It can also lie about syncing, to show that the tests notice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rand::Rng;
+
+use super::{SECTOR_BYTES, Volume, VolumeFile};
+
+#[derive(Debug, Default)]
+pub(crate) struct CrashVolume {
+    names: Mutex<Names>,
+    power: Arc<Power>,
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    durable: BTreeMap<String, Arc<CrashFile>>,
+    current: BTreeMap<String, Arc<CrashFile>>,
+    /// Not yet synced, in order: a journal makes a prefix of them durable.
+    pending: Vec<Change>,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Put(String, Arc<CrashFile>),
+    Rename(String, String),
+    Remove(String),
+}
+
+/// When the power goes.
+#[derive(Debug, Default)]
+struct Power {
+    /// Operations left; `None`: for ever.
+    left: Mutex<Option<u32>>,
+    lying: Mutex<bool>,
+}
+
+#[derive(Debug)]
+struct CrashFile {
+    content: Mutex<Content>,
+    power: Arc<Power>,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    durable: Vec<u8>,
+    current: Vec<u8>,
+    dirty: BTreeSet<usize>,
+}
+
+impl CrashVolume {
+    /// The power goes during the operation after `operations` more.
+    pub(crate) fn cut_power_after(&self, operations: u32) {
+        *self.power.left.lock() = Some(operations);
+    }
+
+    /// From now on a sync says yes and does nothing.
+    pub(crate) fn lie_about_syncs(&self) {
+        *self.power.lying.lock() = true;
+    }
+
+    /// What a machine finds that starts again after the power went.
+    pub(crate) fn after_crash(&self, random: &mut impl Rng) -> Self {
+        let names = self.names.lock();
+        let mut found = names.durable.clone();
+        let kept = random.random_range(0..=names.pending.len());
+        names.pending[..kept].iter().for_each(|change| change.apply(&mut found));
+        let power = Arc::new(Power::default());
+        *power.lying.lock() = *self.power.lying.lock();
+        let after = found.iter().map(|(name, file)| (name.clone(), file.after_crash(random, power.clone())));
+        Self { names: Mutex::new(Names::settled(after.collect())), power }
+    }
+
+    /// A copy of which everything is durable, with one bit of one file flipped.
+    pub(crate) fn with_bit_flipped(&self, name: &str, bit: usize) -> Self {
+        let power = Arc::new(Power::default());
+        let copy = |(name, file): (&String, &Arc<CrashFile>)| (name.clone(), file.settled(power.clone()));
+        let files: BTreeMap<_, _> = self.names.lock().current.iter().map(copy).collect();
+        files[name].content.lock().durable[bit / 8] ^= 1 << (bit % 8);
+        files[name].content.lock().current[bit / 8] ^= 1 << (bit % 8);
+        Self { names: Mutex::new(Names::settled(files)), power }
+    }
+
+    /// Bytes of a file up to the last that is not zero.
+    pub(crate) fn written(&self, name: &str) -> usize {
+        let names = self.names.lock();
+        let content = names.current[name].content.lock();
+        content.current.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+    }
+}
+
+impl Names {
+    fn settled(files: BTreeMap<String, Arc<CrashFile>>) -> Self {
+        Self { durable: files.clone(), current: files, pending: Vec::new() }
+    }
+
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.current);
+        self.pending.push(change);
+    }
+}
+
+impl Change {
+    fn apply(&self, names: &mut BTreeMap<String, Arc<CrashFile>>) {
+        match self {
+            Self::Put(name, file) => drop(names.insert(name.clone(), file.clone())),
+            Self::Rename(from, to) => {
+                if let Some(file) = names.remove(from) {
+                    names.insert(to.clone(), file);
+                }
+            }
+            Self::Remove(name) => drop(names.remove(name)),
+        }
+    }
+}
+
+impl Power {
+    fn use_some(&self) -> io::Result<()> {
+        match &mut *self.left.lock() {
+            Some(0) => Err(io::Error::other("the power is gone")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl CrashFile {
+    fn after_crash(&self, random: &mut impl Rng, power: Arc<Power>) -> Arc<Self> {
+        let content = self.content.lock();
+        let mut found = content.durable.clone();
+        for sector in &content.dirty {
+            let range = sector * SECTOR_BYTES..((sector + 1) * SECTOR_BYTES).min(content.current.len());
+            if range.end <= found.len() && random.random_bool(0.5) {
+                found[range.clone()].copy_from_slice(&content.current[range]);
+            }
+        }
+        let content = Content { durable: found.clone(), current: found, dirty: BTreeSet::new() };
+        Arc::new(Self { content: Mutex::new(content), power })
+    }
+
+    fn settled(&self, power: Arc<Power>) -> Arc<Self> {
+        let current = self.content.lock().current.clone();
+        let content = Content { durable: current.clone(), current, dirty: BTreeSet::new() };
+        Arc::new(Self { content: Mutex::new(content), power })
+    }
+}
+
+impl Volume for CrashVolume {
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.names.lock().current.keys().cloned().collect())
+    }
+
+    fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn VolumeFile>> {
+        self.power.use_some()?;
+        let content = Content { current: vec![0; usize::try_from(len).unwrap()], ..Content::default() };
+        let file = Arc::new(CrashFile { content: Mutex::new(content), power: self.power.clone() });
+        self.names.lock().change(Change::Put(name.to_owned(), file.clone()));
+        Ok(file)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn VolumeFile>> {
+        let file = self.names.lock().current.get(name).cloned();
+        file.map(|file| file as Arc<dyn VolumeFile>).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.power.use_some()?;
+        self.names.lock().change(Change::Rename(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.power.use_some()?;
+        self.names.lock().change(Change::Remove(name.to_owned()));
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.power.use_some()?;
+        if !*self.power.lying.lock() {
+            let mut names = self.names.lock();
+            names.durable = names.current.clone();
+            names.pending.clear();
+        }
+        Ok(())
+    }
+
+    fn locate(&self, name: &str) -> String {
+        name.to_owned()
+    }
+}
+
+impl VolumeFile for CrashFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.content.lock().current.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let content = self.content.lock();
+        let offset = usize::try_from(offset).unwrap();
+        let found = content.current.get(offset..offset + bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        bytes.copy_from_slice(found);
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut content = self.content.lock();
+        let offset = usize::try_from(offset).unwrap();
+        let end = offset + bytes.len();
+        content.current[offset..end].copy_from_slice(bytes);
+        content.dirty.extend(offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES));
+        drop(content);
+        // A write that the power cut interrupts has reached the cache: any of its sectors may survive.
+        self.power.use_some()
+    }
+
+    fn zero_from(&self, offset: u64) -> io::Result<()> {
+        let len = self.content.lock().current.len();
+        let offset = usize::try_from(offset).unwrap();
+        self.write_at(offset as u64, &vec![0; len - offset])
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.power.use_some()?;
+        if !*self.power.lying.lock() {
+            let mut content = self.content.lock();
+            content.durable = content.current.clone();
+            content.dirty.clear();
+        }
+        Ok(())
+    }
+}
