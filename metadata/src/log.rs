@@ -74,11 +74,7 @@ pub(crate) struct LogStore {
 
 impl LogStore {
     /// Recovers the log from the volume and starts its writer. Blocks: call it off the runtime.
-    pub(crate) fn open(
-        volume: Arc<dyn Volume>,
-        settings: LogSettings,
-        metrics: Metrics,
-    ) -> Result<Self, StoreError> {
+    pub(crate) fn open(volume: Arc<dyn Volume>, settings: LogSettings, metrics: Metrics) -> Result<Self, StoreError> {
         let vote = vote::load(&*volume)?;
         let recovered = recovery::recover(&*volume, settings.tail_bytes_max)?;
         if vote.is_none() && recovered.contents.last().is_some() {

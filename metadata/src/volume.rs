@@ -6,9 +6,9 @@
 //!   gone, or there in part, at a grain of [`SECTOR_BYTES`];
 //! - what was never written inside a created length reads as zero.
 
-mod local;
 #[cfg(test)]
 pub(crate) mod crash;
+mod local;
 
 use std::fmt::Debug;
 use std::io;

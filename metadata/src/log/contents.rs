@@ -82,6 +82,11 @@ impl Contents {
         self.places.push_back(Place { id, spot: Some(spot) });
     }
 
+    /// Forgets every entry found so far: the ones behind them were in segments that are gone.
+    pub(crate) fn forget_recovered(&mut self) {
+        self.places.clear();
+    }
+
     /// The entry is durable, and may leave memory. One that was truncated meanwhile is left alone.
     pub(crate) fn place(&mut self, id: LogId, spot: Spot) {
         if let Some(at) = self.position(id.index)

@@ -50,7 +50,8 @@ impl Model {
             let EntryPayload::Normal(command) = entry.payload else { panic!("only commands were written") };
             (entry.log_id.index, (entry.log_id, command.0))
         });
-        let model = Self { vote: log.read_vote().await.unwrap(), purged: state.last_purged_log_id, entries: keyed.collect() };
+        let model =
+            Self { vote: log.read_vote().await.unwrap(), purged: state.last_purged_log_id, entries: keyed.collect() };
         assert_eq!(model.last(), state.last_log_id);
         model
     }
@@ -100,7 +101,10 @@ impl Model {
                 let entry = |index| {
                     let mut payload = vec![0; random.random_range(0..1500)];
                     random.fill(&mut payload[..]);
-                    Entry { log_id: log_id(term, 1, index), payload: EntryPayload::Normal(CommandBytes(payload.into())) }
+                    Entry {
+                        log_id: log_id(term, 1, index),
+                        payload: EntryPayload::Normal(CommandBytes(payload.into())),
+                    }
                 };
                 let mut entry = entry;
                 let count = 3;

@@ -94,9 +94,7 @@ pub(crate) fn entry_bytes(entry: &Entry) -> usize {
     match &entry.payload {
         EntryPayload::Blank => record_bytes(0),
         EntryPayload::Normal(command) => record_bytes(command.0.len()),
-        EntryPayload::Membership(membership) => {
-            record_bytes(codec::encode(&MembershipMirror::from(membership)).len())
-        }
+        EntryPayload::Membership(membership) => record_bytes(codec::encode(&MembershipMirror::from(membership)).len()),
     }
 }
 

@@ -27,7 +27,8 @@ pub(crate) struct Recovered {
 /// Reads every segment of the volume.
 pub(crate) fn recover(volume: &dyn Volume, tail_bytes_max: usize) -> Result<Recovered, StoreError> {
     let numbers = segment::numbers(volume).map_err(|source| StoreError::io("list", volume.locate(""), source))?;
-    let mut replay = Replay { volume, contents: Contents::new(tail_bytes_max), next_batch: 1 };
+    let begins_purged = numbers.first().is_some_and(|first| *first > 1);
+    let mut replay = Replay { volume, contents: Contents::new(tail_bytes_max), next_batch: 1, begins_purged };
     let mut segments: VecDeque<Segment> = VecDeque::with_capacity(numbers.len());
     for (at, number) in numbers.iter().copied().enumerate() {
         if let Some(before) = segments.back()
@@ -46,6 +47,8 @@ struct Replay<'a> {
     contents: Contents,
     /// Batch that the next record must belong to.
     next_batch: u64,
+    /// The first segments are gone.
+    begins_purged: bool,
 }
 
 /// Where a scan stopped.
@@ -122,11 +125,17 @@ impl Replay<'_> {
             Kind::Truncate => self.contents.truncate(header.id.index),
             Kind::Purge => self.contents.purge(header.id),
             Kind::Blank | Kind::Command | Kind::Membership => {
-                if let Some(expected) = self.contents.next_index()
-                    && expected != header.id.index
-                {
-                    let reason = format!("entry {}, expected {expected}", header.id.index);
-                    return Err(self.damaged(segment.number, offset, reason));
+                match self.contents.next_index() {
+                    // The entries between were in a segment that was removed after the purge that a later record tells
+                    // of; `check_start` looks whether it does.
+                    Some(expected) if expected < header.id.index && self.begins_purged => {
+                        self.contents.forget_recovered();
+                    }
+                    Some(expected) if expected != header.id.index => {
+                        let reason = format!("entry {}, expected {expected}", header.id.index);
+                        return Err(self.damaged(segment.number, offset, reason));
+                    }
+                    _ => {}
                 }
                 segment.covers(header.id.index);
                 let spot = Spot { file: segment.file.clone(), offset: offset as u64, bytes: len };
