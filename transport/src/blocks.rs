@@ -1,18 +1,21 @@
 //! Block streams: what is asked, where bytes come from, where they go.
-use crate::Peer;
+
 use bytes::Bytes;
+use weft_transport_proto::BlockRefusal;
 use weft_types::{BlockHash, Checksum};
+
+use crate::Peer;
 
 /// Blocks asked of one peer, in the order in which they are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchRequest {
-    /// Seed of the model key (`BlockHasher::seed`) or of the engine-key space: a peer that serves another layout has none of these blocks.
+    /// Which, 1 to [`weft_transport_proto::FETCH_BLOCKS_MAX`].
     pub blocks: Vec<BlockHash>,
-    /// Bytes each block must have.
+    /// Bytes each block must have: a peer that holds it in another layout refuses it.
     pub block_bytes: u64,
 }
 
-/// A whole block at its source; `bytes` keeps the pin (`Bytes::from_owner`).
+/// A whole block at its source. `bytes` keeps the block pinned until the peer has acknowledged it (`Bytes::from_owner`).
 #[derive(Clone, Debug)]
 pub struct BlockBytes {
     /// All parts, in order.
@@ -21,31 +24,22 @@ pub struct BlockBytes {
     pub checksum: Checksum,
 }
 
-/// Why one block does not come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum BlockRefusal {
-    /// Not held (any more).
-    Gone,
-    /// Held, with other sizes.
-    WrongLayout,
-    /// Arrived, and its checksum did not agree.
-    Corrupt,
-}
-
-/// Where a server takes blocks from.
+/// Where a server takes blocks from. Called on a runtime thread: it must not wait.
 pub trait BlockSource: Send + Sync + 'static {
-    /// Pins and returns a block.
+    /// Pins and returns a block of `block_bytes`.
+    ///
+    /// # Errors
+    /// It is not here, or not of that size.
     fn read(&self, peer: &Peer, block: &BlockHash, block_bytes: u64) -> Result<BlockBytes, BlockRefusal>;
 }
 
-/// Where a client puts them. Called in order, from one task.
+/// Where a client puts blocks. Called in order, from one task; it must not wait.
 pub trait BlockSink: Send {
-    /// `bytes` of block number `index` (in the request), at `offset`.
+    /// `bytes` of block number `index` (in the request), at `offset`. They count once the block is complete.
     fn chunk(&mut self, index: usize, offset: u64, bytes: &[u8]);
-    /// Every byte of the block came; the transport has compared `checksum` with what it computed over the chunks.
+    /// Every byte of the block came, and `checksum` is what the bytes of its chunks have.
     fn complete(&mut self, index: usize, checksum: Checksum);
-    /// The block does not come.
+    /// The block does not come; chunks of it may have been handed over, and are void.
     fn refused(&mut self, index: usize, refusal: BlockRefusal);
 }
 

@@ -1,13 +1,19 @@
 //! Errors, one enum an operation.
-use serde::{Deserialize, Serialize};
+
 use std::net::SocketAddr;
+use std::time::Duration;
+
+use weft_transport_proto::{ProtocolError, Refusal};
+use weft_types::codec::DecodeError;
+
+use crate::profile::Tuning;
 
 /// Why a socket could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// Placeholder.
-    #[error("cannot bind {addr}: {source}")]
+    /// The operating system refused.
+    #[error("cannot bind UDP {addr}: {source}")]
     Io {
         /// Address.
         addr: SocketAddr,
@@ -15,39 +21,19 @@ pub enum BindError {
         #[source]
         source: std::io::Error,
     },
-}
-
-/// Kind of a refusal. Numbers are wire identity.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum RefusalCode {
-    /// The peer's role may not call this method.
-    Forbidden,
-    /// No such method here.
-    UnknownMethod,
-    /// The request could not be decoded.
-    BadRequest,
-    /// A bound is reached; try later or elsewhere.
-    Overloaded,
-    /// The handler failed.
-    Failed,
-}
-
-/// What a server answers instead of a response.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
-#[error("refused ({code:?}): {message}")]
-pub struct Refusal {
-    /// Kind.
-    pub code: RefusalCode,
-    /// Fault and remedy, for a human.
-    pub message: String,
+    /// A datagram size that QUIC cannot use.
+    #[error("datagrams of {bytes} bytes: expected {min} to {max}; take the smallest MTU of the path less 48", min = Tuning::DATAGRAM_BYTES_MIN, max = Tuning::DATAGRAM_BYTES_MAX)]
+    DatagramBytes {
+        /// What was asked for.
+        bytes: u16,
+    },
 }
 
 /// Why a call brought no response.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// No connection: unreachable, bad certificate, wrong peer.
+    /// No connection: unreachable, or one side refused the other. The request was not sent.
     #[error("cannot connect to {addr}: {reason}")]
     Connect {
         /// Where.
@@ -63,7 +49,7 @@ pub enum CallError {
         /// Why.
         reason: String,
     },
-    /// No answer in time.
+    /// No answer in time. The request may have been sent.
     #[error("{method} to {addr}: no answer within {after:?}")]
     Deadline {
         /// Where.
@@ -71,7 +57,7 @@ pub enum CallError {
         /// Which method.
         method: &'static str,
         /// The deadline.
-        after: std::time::Duration,
+        after: Duration,
     },
     /// The server refused.
     #[error("{method} to {addr}: {refusal}")]
@@ -83,6 +69,16 @@ pub enum CallError {
         /// What it said.
         refusal: Refusal,
     },
+    /// The request is longer than its method allows. It was not sent.
+    #[error("{method}: request of {len} bytes, at most {max} allowed; split it")]
+    TooLong {
+        /// Which method.
+        method: &'static str,
+        /// Its length.
+        len: usize,
+        /// `Method::REQUEST_BYTES_MAX`.
+        max: usize,
+    },
     /// The response could not be decoded.
     #[error("{method} to {addr}: {source}")]
     Decode {
@@ -92,23 +88,44 @@ pub enum CallError {
         method: &'static str,
         /// Cause.
         #[source]
-        source: weft_types::codec::DecodeError,
+        source: DecodeError,
+    },
+    /// The peer broke the protocol.
+    #[error("{method} to {addr}: peer broke the protocol: {source}")]
+    Protocol {
+        /// Where.
+        addr: SocketAddr,
+        /// Which method.
+        method: &'static str,
+        /// How.
+        #[source]
+        source: ProtocolError,
     },
 }
 
-/// Why a fetch ended before every block was answered. What had arrived by then was given to the sink.
+/// Why a fetch ended before every block was answered. What had arrived by then was given to the sink and stands.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
     /// As for a call.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The peer broke the protocol.
-    #[error("peer {addr} broke the block protocol: {reason}")]
-    Protocol {
-        /// Where.
-        addr: SocketAddr,
-        /// How.
-        reason: String,
-    },
+    /// The request is not one that a fetch may make. It was not sent.
+    #[error("cannot fetch: {0}")]
+    Request(#[source] ProtocolError),
+}
+
+impl CallError {
+    /// Metric label.
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "connect",
+            Self::Broken { .. } => "broken",
+            Self::Deadline { .. } => "deadline",
+            Self::Refused { .. } => "refused",
+            Self::TooLong { .. } => "too_long",
+            Self::Decode { .. } => "decode",
+            Self::Protocol { .. } => "protocol",
+        }
+    }
 }

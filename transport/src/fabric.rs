@@ -1,19 +1,28 @@
 //! One UDP socket of a process: it calls and it serves.
-use crate::{BindError, BlockSink, CallError, FetchError, FetchRequest, FetchSummary, Identity, Metrics, Routes};
-use std::marker::PhantomData;
+
+use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use weft_types::rpc::Method;
+
+use quinn::{Connection, Endpoint};
+use tokio_util::sync::CancellationToken;
+use weft_transport_proto::{Frame, codes};
+use weft_types::rpc::{Message, Method};
 use weft_types::{Name, Role};
 
-/// What a socket is tuned for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile {
-    /// Small messages: metadata, reports, lookups.
-    Control,
-    /// KV blocks: large buffers and datagrams, BBR.
-    Bulk,
-}
+use crate::exchange::Exchange;
+use crate::pool::Pool;
+use crate::profile::Tuning;
+use crate::refusals::Refusals;
+use crate::{
+    BindError, BlockSink, CallError, FetchError, FetchRequest, FetchSummary, Identity, Metrics, Routes, Subscription,
+    fetch, server, socket,
+};
+
+/// Longest that [`Fabric::close`] waits for peers to take note.
+const CLOSE_MAX: Duration = Duration::from_millis(500);
 
 /// Whom we want to talk to: a connection to anyone else is refused before a byte is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,77 +36,217 @@ pub struct Target {
 }
 
 /// One UDP socket: connections out are pooled by target, connections in are served by [`Routes`]. Clone is cheap; all
-/// clones are one socket.
+/// clones are one socket, which is closed with the last of them.
 #[derive(Clone, Debug)]
-pub struct Fabric {}
+pub struct Fabric(Arc<Inner>);
 
-/// Items of a subscription, in the order they were published.
 #[derive(Debug)]
-pub struct Subscription<T> {
-    _item: PhantomData<T>,
+struct Inner {
+    core: Arc<Core>,
+    pool: Pool,
+    serving: AtomicBool,
+    local_addr: SocketAddr,
+}
+
+/// What the tasks of a fabric share. They do not hold the fabric itself: it ends when its user drops it.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) identity: Identity,
+    pub(crate) tuning: Tuning,
+    pub(crate) metrics: Metrics,
+    pub(crate) refusals: Refusals,
+    closing: CancellationToken,
 }
 
 impl Fabric {
-    /// Binds; must be called inside a tokio runtime, whose tasks then drive the socket.
+    /// Binds; must be called inside a tokio runtime, whose tasks then drive the socket. `tuning` is a [`crate::Profile`], or one
+    /// with a datagram size.
+    ///
+    /// # Errors
+    /// The address is taken or not ours, or the datagram size is out of range.
     pub fn bind(
-        _addr: SocketAddr,
-        _profile: Profile,
-        _identity: &Identity,
-        _metrics: Metrics,
+        addr: SocketAddr,
+        tuning: impl Into<Tuning>,
+        identity: &Identity,
+        metrics: Metrics,
     ) -> Result<Self, BindError> {
-        unimplemented!()
+        let tuning = tuning.into();
+        let endpoint = socket::bind(addr, tuning, identity)?;
+        let local_addr = endpoint.local_addr().map_err(|source| BindError::Io { addr, source })?;
+        let core = Core {
+            endpoint,
+            identity: identity.clone(),
+            tuning,
+            refusals: Refusals::new(identity.me.clone(), metrics.clone()),
+            metrics,
+            closing: CancellationToken::new(),
+        };
+        Ok(Self(Arc::new(Inner {
+            core: Arc::new(core),
+            pool: Pool::default(),
+            serving: AtomicBool::new(false),
+            local_addr,
+        })))
     }
 
     /// Bound address.
+    #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        unimplemented!()
+        self.0.local_addr
     }
 
     /// Serves incoming connections until [`Fabric::close`]; spawns and returns at once.
-    pub fn serve(&self, _routes: Routes) {
-        unimplemented!()
+    ///
+    /// # Panics
+    /// It serves already.
+    pub fn serve(&self, routes: Routes) {
+        assert!(!self.0.serving.swap(true, Ordering::Relaxed), "a fabric serves one table of routes");
+        server::start(&self.0.core, routes);
     }
 
-    /// One request, one response.
+    /// One request, one response, within `deadline`, the making of a connection included. Dropping the future resets the
+    /// stream, and the handler on the other side is dropped.
+    ///
+    /// # Errors
+    /// See [`CallError`]; all but `Connect`, `TooLong` and a `Refused` of another code than `Failed` leave it open whether the
+    /// handler ran.
     pub async fn call<M: Method>(
         &self,
-        _to: &Target,
-        _request: &M::Request,
-        _deadline: Duration,
+        to: &Target,
+        request: &M::Request,
+        deadline: Duration,
     ) -> Result<M::Response, CallError> {
-        unimplemented!()
+        let outcome = within(to, M::NAME, deadline, self.call_now::<M>(to, request)).await;
+        self.count("call", outcome.as_ref().err());
+        outcome
     }
 
-    /// One request, then items until either side ends it. `deadline` bounds the opening only.
+    /// One request, then items until either side ends it. `deadline` bounds the opening only. A handler that refuses after it
+    /// was started shows in [`Subscription::next`].
+    ///
+    /// # Errors
+    /// As for a call.
     pub async fn subscribe<M: Method>(
         &self,
-        _to: &Target,
-        _request: &M::Request,
-        _deadline: Duration,
+        to: &Target,
+        request: &M::Request,
+        deadline: Duration,
     ) -> Result<Subscription<M::Response>, CallError> {
-        unimplemented!()
+        let outcome = within(to, M::NAME, deadline, self.subscribe_now::<M>(to, request)).await;
+        self.count("subscribe", outcome.as_ref().err());
+        outcome
     }
 
-    /// Streams blocks from a peer into `sink`, in the order asked.
+    /// Streams blocks from a peer into `sink`, in the order asked, within `deadline`. Whatever ends it early, blocks that the
+    /// sink was told are complete stay complete.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
     pub async fn fetch(
         &self,
-        _to: &Target,
-        _request: FetchRequest,
-        _sink: &mut dyn BlockSink,
-        _deadline: Duration,
+        to: &Target,
+        request: FetchRequest,
+        sink: &mut dyn BlockSink,
+        deadline: Duration,
     ) -> Result<FetchSummary, FetchError> {
-        unimplemented!()
+        let fetching = async { tokio::time::timeout(deadline, fetch::fetch(self, to, &request, sink)).await };
+        let outcome = fetching.await.unwrap_or_else(|_| {
+            Err(CallError::Deadline { addr: to.addr, method: fetch::NAME, after: deadline }.into())
+        });
+        match &outcome {
+            Ok(_) => self.count("fetch", None),
+            Err(FetchError::Call(error)) => self.count("fetch", Some(error)),
+            Err(FetchError::Request(_)) => {}
+        }
+        outcome
     }
 
-    /// Tells every peer, closes every connection and the socket.
+    /// Tells every peer, closes every connection and the socket. Whatever is in flight is broken off: drain first.
     pub async fn close(&self) {
-        unimplemented!()
+        self.0.core.close();
+        let _ = tokio::time::timeout(CLOSE_MAX, self.0.core.endpoint.wait_idle()).await;
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.0.core
+    }
+
+    pub(crate) async fn connection(&self, to: &Target) -> Result<Connection, Arc<str>> {
+        self.0.pool.connection(&self.0.core, to).await
+    }
+
+    async fn call_now<M: Method>(&self, to: &Target, request: &M::Request) -> Result<M::Response, CallError> {
+        let body = encoded::<M>(request)?;
+        let mut exchange = Exchange::open(self, to, M::NAME).await?;
+        exchange.send(Frame::Call { method: M::ID, len: body.len() as u64 }, body.into()).await?;
+        let response = match exchange.frame().await? {
+            Frame::Reply { len } => exchange.body("response", len, M::RESPONSE_BYTES_MAX).await?,
+            other => return Err(exchange.unexpected("Reply or Refuse", other)),
+        };
+        exchange.end();
+        M::Response::decode(&response).map_err(|source| exchange.undecodable(source))
+    }
+
+    async fn subscribe_now<M: Method>(
+        &self,
+        to: &Target,
+        request: &M::Request,
+    ) -> Result<Subscription<M::Response>, CallError> {
+        let body = encoded::<M>(request)?;
+        let mut exchange = Exchange::open(self, to, M::NAME).await?;
+        exchange.send(Frame::Subscribe { method: M::ID, len: body.len() as u64 }, body.into()).await?;
+        match exchange.frame().await? {
+            Frame::Accept => Ok(Subscription::new(exchange, M::RESPONSE_BYTES_MAX)),
+            other => Err(exchange.unexpected("Accept or Refuse", other)),
+        }
+    }
+
+    fn count(&self, kind: &str, error: Option<&CallError>) {
+        self.0.core.metrics.requests.with_label_values(&[kind, error.map_or("ok", CallError::outcome)]).inc();
     }
 }
 
-impl<T> Subscription<T> {
-    /// The next item; `None` when the publisher ended it properly. Dropping the subscription ends it.
-    pub async fn next(&mut self) -> Result<Option<T>, CallError> {
-        unimplemented!()
+impl Core {
+    /// A task that ends with the fabric at the latest.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let closing = self.closing.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = closing.cancelled() => {}
+            }
+        });
+    }
+
+    fn close(&self) {
+        self.closing.cancel();
+        self.endpoint.close(codes::CLOSED.into(), b"the process is going away");
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.core.close();
+    }
+}
+
+fn encoded<M: Method>(request: &M::Request) -> Result<Vec<u8>, CallError> {
+    let body = request.encode();
+    if body.len() > M::REQUEST_BYTES_MAX {
+        return Err(CallError::TooLong { method: M::NAME, len: body.len(), max: M::REQUEST_BYTES_MAX });
+    }
+    Ok(body)
+}
+
+async fn within<T>(
+    to: &Target,
+    method: &'static str,
+    deadline: Duration,
+    asking: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(deadline, asking).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(CallError::Deadline { addr: to.addr, method, after: deadline }),
     }
 }

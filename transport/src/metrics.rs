@@ -1,12 +1,97 @@
-//! Counters of a fabric socket.
+//! Counters of the fabric sockets of a process.
 
-/// Made once a process from its registry; clone is cheap.
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use quinn::ConnectionStats;
+
+use crate::profile::Profile;
+
+/// How often the counters of an open connection are brought up to date.
+const ACCOUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// Family `weft_transport_*`. Made once a process from its registry; clone is cheap.
 #[derive(Clone, Debug)]
-pub struct Metrics {}
+pub struct Metrics {
+    /// Requests made, by kind (`call`, `subscribe`, `fetch`) and outcome.
+    pub(crate) requests: IntCounterVec,
+    /// Requests served, by kind and outcome.
+    pub(crate) served: IntCounterVec,
+    /// Connection attempts made, by outcome.
+    pub(crate) dials: IntCounterVec,
+    /// Peers refused, by reason.
+    pub(crate) refused: IntCounterVec,
+    connections: IntGaugeVec,
+    bytes: IntCounterVec,
+    lost: IntCounterVec,
+}
+
+/// Which side opened a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Direction {
+    In,
+    Out,
+}
 
 impl Metrics {
-    /// Registers the family `weft_transport_*`.
-    pub fn register(_registry: &prometheus::Registry) -> Self {
-        Self {}
+    /// Registers the family.
+    ///
+    /// # Panics
+    /// It is registered there already: one process has one.
+    #[must_use]
+    pub fn register(registry: &Registry) -> Self {
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            add(registry, IntCounterVec::new(Opts::new(format!("weft_transport_{name}"), help), labels))
+        };
+        Self {
+            requests: counters("requests_total", "Requests made to peers, by kind and outcome.", &["kind", "outcome"]),
+            served: counters("served_total", "Requests of peers answered, by kind and outcome.", &["kind", "outcome"]),
+            dials: counters("dials_total", "Connections attempted, by outcome.", &["outcome"]),
+            refused: counters("refused_peers_total", "Peers refused, by reason.", &["reason"]),
+            connections: add(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new("weft_transport_connections", "Open connections, by profile and who opened them."),
+                    &["profile", "direction"],
+                ),
+            ),
+            bytes: counters("bytes_total", "UDP payload bytes, by profile and direction.", &["profile", "direction"]),
+            lost: counters("lost_packets_total", "Packets sent and found lost, by profile.", &["profile"]),
+        }
     }
+
+    /// Keeps the counters of one connection until it ends.
+    pub(crate) async fn account(self, connection: quinn::Connection, profile: Profile, direction: Direction) {
+        let word = match direction {
+            Direction::In => "in",
+            Direction::Out => "out",
+        };
+        let open = self.connections.with_label_values(&[profile.as_str(), word]);
+        open.inc();
+        let mut before = ConnectionStats::default();
+        loop {
+            let ended = tokio::time::timeout(ACCOUNT_EVERY, connection.closed()).await.is_ok();
+            let now = connection.stats();
+            self.add(profile, &before, &now);
+            before = now;
+            if ended {
+                break;
+            }
+        }
+        open.dec();
+    }
+
+    fn add(&self, profile: Profile, before: &ConnectionStats, now: &ConnectionStats) {
+        let bytes = |direction| self.bytes.with_label_values(&[profile.as_str(), direction]);
+        bytes("in").inc_by(now.udp_rx.bytes - before.udp_rx.bytes);
+        bytes("out").inc_by(now.udp_tx.bytes - before.udp_tx.bytes);
+        self.lost.with_label_values(&[profile.as_str()]).inc_by(now.path.lost_packets - before.path.lost_packets);
+    }
+}
+
+fn add<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = made.expect("names and labels are constants of this file");
+    registry.register(Box::new(collector.clone())).expect("a process registers its transport metrics once");
+    collector
 }
