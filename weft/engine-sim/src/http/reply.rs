@@ -63,7 +63,7 @@ struct Message<'a> {
 
 /// How far a stream is.
 enum Progress {
-    Tokens(Sequence),
+    Tokens(Box<Sequence>),
     Usage(Usage),
     Done,
     Closed,
@@ -98,26 +98,27 @@ impl Reply {
 
     /// Events as tokens come. Dropping the body drops the sequence, which is how a client cancels.
     pub(crate) fn stream(self, sequence: Sequence, include_usage: bool) -> Response {
-        let events = stream::try_unfold((self, Progress::Tokens(sequence)), move |(reply, progress)| async move {
-            let (event, progress) = match progress {
-                Progress::Tokens(mut sequence) => {
-                    let tokens = sequence.next().await.unwrap_or_default();
-                    let event = reply.chunk(&sequence, &tokens)?;
-                    let progress = match sequence.finish() {
-                        None => Progress::Tokens(sequence),
-                        Some(_) if include_usage => Progress::Usage(sequence.usage),
-                        Some(_) => Progress::Done,
-                    };
-                    (event, progress)
-                }
-                Progress::Usage(usage) => {
-                    (event(&reply.envelope(reply.chunk_object(), Vec::new(), Some(usage))), Progress::Done)
-                }
-                Progress::Done => (Bytes::from_static(b"data: [DONE]\n\n"), Progress::Closed),
-                Progress::Closed => return Ok(None),
-            };
-            Ok::<_, TokensError>(Some((event, (reply, progress))))
-        });
+        let events =
+            stream::try_unfold((self, Progress::Tokens(Box::new(sequence))), move |(reply, progress)| async move {
+                let (event, progress) = match progress {
+                    Progress::Tokens(mut sequence) => {
+                        let tokens = sequence.next().await.unwrap_or_default();
+                        let event = reply.chunk(&sequence, &tokens)?;
+                        let progress = match sequence.finish() {
+                            None => Progress::Tokens(sequence),
+                            Some(_) if include_usage => Progress::Usage(sequence.usage),
+                            Some(_) => Progress::Done,
+                        };
+                        (event, progress)
+                    }
+                    Progress::Usage(usage) => {
+                        (event(&reply.envelope(reply.chunk_object(), Vec::new(), Some(usage))), Progress::Done)
+                    }
+                    Progress::Done => (Bytes::from_static(b"data: [DONE]\n\n"), Progress::Closed),
+                    Progress::Closed => return Ok(None),
+                };
+                Ok::<_, TokensError>(Some((event, (reply, progress))))
+            });
         let headers = [(CONTENT_TYPE, "text/event-stream; charset=utf-8"), (CACHE_CONTROL, "no-cache")];
         (headers, Body::from_stream(events)).into_response()
     }

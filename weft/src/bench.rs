@@ -1,0 +1,169 @@
+//! Benches, all in one form: `weft bench <name> [--quick] [--json] [--plot file.svg]`.
+//!
+//! Each bench measures its limit, a peer or the hardware, in the same run: see [`form`]. `--quick` ends within 40 seconds.
+
+mod form;
+mod hash;
+mod index;
+mod limits;
+mod machine;
+mod measure;
+pub(crate) mod plot;
+pub(crate) mod trace;
+mod workload;
+
+use std::fs;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+
+use anyhow::Context;
+use serde_json::{Map, Value};
+
+use form::{Bar, Outcome};
+use machine::Machine;
+use measure::Effort;
+
+/// Arguments of `weft bench`.
+#[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    bench: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Replay a workload against a running router, and report what its clients saw.
+    Trace(Box<trace::args::TraceArgs>),
+    /// Block hashes of prompts, against BLAKE3 of the same bytes.
+    Hash(FormArgs),
+    /// The prefix index, against a plain hash map and memory latency.
+    Index(FormArgs),
+    /// Every bench that needs no running cluster.
+    All(AllArgs),
+    /// Write a trace with the statistics of real ones.
+    Workload(workload::WorkloadArgs),
+}
+
+/// What every bench takes.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct FormArgs {
+    /// End within 40 seconds, with more noise.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Draw a picture.
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) plot: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct AllArgs {
+    /// End each bench within 40 seconds, with more noise.
+    #[arg(long)]
+    quick: bool,
+    /// Write the results as Markdown.
+    #[arg(long, value_name = "FILE.md")]
+    write: Option<PathBuf>,
+}
+
+/// What a bench gives back; the rest of the form is the same for all.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) params: Map<String, Value>,
+    pub(crate) bars: Vec<Bar>,
+}
+
+type Measuring = Pin<Box<dyn Future<Output = anyhow::Result<Measured>> + Send>>;
+
+/// A bench that needs nothing but this machine.
+struct Bench {
+    name: &'static str,
+    run: fn(Effort) -> Measuring,
+}
+
+const HASH: Bench = Bench { name: "hash", run: |effort| on_a_thread(move || hash::measure(effort)) };
+const INDEX: Bench = Bench { name: "index", run: |effort| on_a_thread(move || index::measure(effort)) };
+
+/// In the order of the report.
+const ALL: &[Bench] = &[HASH, INDEX];
+
+/// Runs what was asked for.
+pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
+    match args.bench {
+        Command::Trace(args) => trace::args::run(*args).await,
+        Command::Hash(form) => HASH.report(&form).await,
+        Command::Index(form) => INDEX.report(&form).await,
+        Command::All(args) => all(&args).await,
+        Command::Workload(args) => workload::run(&args),
+    }
+}
+
+impl Bench {
+    async fn report(&self, form: &FormArgs) -> anyhow::Result<()> {
+        let outcome = self.outcome(form.quick).await?;
+        if let Some(path) = &form.plot {
+            plot::bars(&outcome, path)?;
+        }
+        print(&outcome, form.json)
+    }
+
+    async fn outcome(&self, quick: bool) -> anyhow::Result<Outcome> {
+        let measured = (self.run)(Effort { quick }).await.with_context(|| format!("bench {} failed", self.name))?;
+        Ok(Outcome::new(self.name, measured))
+    }
+}
+
+impl Outcome {
+    /// Measured here and now.
+    pub(crate) fn new(name: &str, measured: Measured) -> Self {
+        let Measured { params, bars } = measured;
+        Self { name: name.to_owned(), machine: Machine::here(), commit: machine::commit(), params, bars }
+    }
+}
+
+/// Prints an outcome.
+pub(crate) fn print(outcome: &Outcome, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(outcome)?);
+    } else {
+        print!("{}", outcome.table());
+    }
+    Ok(())
+}
+
+async fn all(args: &AllArgs) -> anyhow::Result<()> {
+    let mut sections = Vec::new();
+    for bench in ALL {
+        let outcome = bench.outcome(args.quick).await?;
+        print(&outcome, false)?;
+        sections.push(outcome);
+    }
+    match &args.write {
+        Some(path) => write(path, &sections),
+        None => Ok(()),
+    }
+}
+
+fn write(path: &Path, outcomes: &[Outcome]) -> anyhow::Result<()> {
+    let Some(first) = outcomes.first() else { return Ok(()) };
+    let mut text = format!(
+        "# Benchmarks\n\nWritten by `weft bench all --write docs/benchmarks.md` (`make bench`) on {}, at commit `{}`. \
+         `limit` is what a peer or the hardware reached in the same run; `ratio` is value against limit, and is what \
+         can be compared between machines.\n",
+        first.machine, first.commit
+    );
+    for outcome in outcomes {
+        text.push('\n');
+        text.push_str(&outcome.markdown());
+    }
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Runs a bench that computes and never waits.
+fn on_a_thread(measure: impl FnOnce() -> anyhow::Result<Measured> + Send + 'static) -> Measuring {
+    Box::pin(async { tokio::task::spawn_blocking(measure).await.context("the bench panicked")? })
+}
