@@ -19,6 +19,9 @@ pub struct RoleArgs {
     /// One setting over file and environment, such as `--set host_memory=64GiB` or `--set identity.cert=a.pem`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
+    /// End when this process, our parent, does (`weft up` leaves nothing behind, however it ends).
+    #[arg(long, value_name = "PID", hide = true)]
+    pub parent: Option<i32>,
 }
 
 /// Loads the configuration, starts telemetry, and runs `main` to its end. `main` binds, serves, awaits
@@ -44,6 +47,12 @@ where
         }
     };
     abort_on_panic(role);
+    if let Some(parent) = args.parent
+        && let Err(error) = end_with(parent)
+    {
+        tracing::error!("cannot follow the parent process {parent}: {error}");
+        return ExitCode::from(exit::UNAVAILABLE);
+    }
     match main(config, telemetry).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -51,6 +60,13 @@ where
             ExitCode::from(exit::UNAVAILABLE)
         }
     }
+}
+
+/// Asks the kernel for a SIGTERM at the parent's death, and makes sure that it has not died already.
+fn end_with(parent: i32) -> std::io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    let now = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    if now == parent { Ok(()) } else { Err(std::io::Error::other("it is gone")) }
 }
 
 /// An error and its causes on one line.

@@ -1,0 +1,49 @@
+# weft: `make up` runs the whole of it on this machine, `make test` runs every test. Both set up what they need.
+
+CARGO ?= cargo
+# A workload to replay instead of the built-in one: make up TRACE=conversation.jsonl.zst
+TRACE ?=
+# Anything else for `weft up`: make up ARGS='--requests 500 --speed 2'
+ARGS ?=
+
+.PHONY: help up test verify fix bench deny doc setup
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+up: setup ## build weft, start a cluster on loopback, replay a workload with and without it
+	@echo "Building weft (release; the first time takes a few minutes) ..."
+	$(CARGO) build --release --locked -p weft
+	./target/release/weft up $(if $(TRACE),--trace $(TRACE)) $(ARGS)
+
+test: setup ## every test: values, worlds, real processes on loopback
+	$(CARGO) build --locked -p weft
+	$(CARGO) test --locked --workspace
+
+verify: setup ## what a reviewer checks first; writes nothing
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+fix: ## format, and apply what clippy can
+	$(CARGO) fmt --all
+	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+bench: setup ## every benchmark, into docs/benchmarks.md
+	$(CARGO) build --release --locked -p weft
+	./target/release/weft bench all --write docs/benchmarks.md
+
+deny: ## licences, advisories, sources and bans of dependencies (installs cargo-deny)
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny check bans licenses sources
+	$(CARGO) deny check advisories
+
+doc: ## the book of the code
+	$(CARGO) doc --workspace --no-deps --open
+
+# rustc needs a C linker, and two dependencies (ring, zstd) compile C.
+setup:
+	@command -v $(CARGO) >/dev/null || { echo "weft needs Rust: install it with rustup, then run make again"; exit 1; }
+	@command -v cc >/dev/null && command -v git >/dev/null || { \
+		echo "Installing a C compiler and git ..."; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq build-essential git; }
