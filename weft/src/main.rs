@@ -2,27 +2,80 @@
 #![expect(clippy::print_stdout, reason = "a command line answers on standard output")]
 
 mod bench;
+mod certs;
+mod cli;
+mod http;
+mod status;
+mod up;
 mod workload;
 
+use std::error::Error;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
+use weft_service::run::run;
+use weft_service::{exit, shutdown};
 
-/// Placeholder of the command line.
-#[derive(Debug, clap::Parser)]
-enum Cli {
-    /// Run a bench.
-    Bench(bench::BenchArgs),
-}
+use crate::cli::{Cli, Command};
+
+/// Longest drain of a role: requests under way get this long to end by themselves.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+type Failure = Box<dyn Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Cli::Bench(args) = Cli::parse();
-    match bench::run(args).await {
+    match Cli::parse().command {
+        Command::Metadata(args) => {
+            run("metadata", &args, async |config, telemetry| {
+                let metadata = weft_metadata::Metadata::bind(config, &telemetry).await?;
+                shutdown::signal().await?;
+                metadata.drain(DRAIN_MAX).await;
+                Ok::<_, Failure>(())
+            })
+            .await
+        }
+        Command::Node(args) => {
+            run("node", &args, async |config, telemetry| {
+                let node = weft_node::Node::bind(config, &telemetry).await?;
+                shutdown::signal().await?;
+                node.drain(DRAIN_MAX).await;
+                Ok::<_, Failure>(())
+            })
+            .await
+        }
+        Command::Router(args) => {
+            run("router", &args, async |config, telemetry| {
+                let router = weft_router::Router::bind(config, &telemetry).await?;
+                shutdown::signal().await?;
+                router.drain(DRAIN_MAX).await;
+                Ok::<_, Failure>(())
+            })
+            .await
+        }
+        Command::EngineSim(args) => {
+            run("engine-sim", &args, async |config, telemetry| {
+                let engine = weft_engine_sim::EngineSim::bind(config, &telemetry).await?;
+                shutdown::signal().await?;
+                engine.drain(DRAIN_MAX).await;
+                Ok::<_, Failure>(())
+            })
+            .await
+        }
+        Command::Bench(args) => exit_code(bench::run(args).await),
+        Command::Up(args) => exit_code(up::run(args).await),
+        Command::Status(args) => exit_code(status::run(&args).await),
+        Command::Certs { command } => exit_code(certs::run(&command)),
+    }
+}
+
+fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weft: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(exit::UNAVAILABLE)
         }
     }
 }

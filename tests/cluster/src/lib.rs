@@ -1,1 +1,213 @@
-//! weft-cluster-tests.
+//! A real cluster for tests: `weft up` as a child process on a loopback subnet of its own, its processes found by name,
+//! killed and started again at will.
+//!
+//! One scenario a file under `tests/`; cargo runs one file after the other.
+
+mod http;
+mod process;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub use http::{get, post};
+pub use process::{alive, kill, weft};
+
+/// Longest wait for anything: far beyond what it takes, since a test must end, not hurry.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `weft up`. Dropping it stops it as Ctrl-C would.
+#[derive(Debug)]
+pub struct Cluster {
+    up: Child,
+    state: TempDir,
+    subnet: String,
+    strays: Vec<Child>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// Tests of one file run as threads of one process: two cores carry one cluster at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+impl Cluster {
+    /// Starts one without a replay, and waits until it serves. Processes that die stay dead.
+    ///
+    /// # Errors
+    /// It did not come up; what it printed is in the error.
+    pub fn start(extra: &[&str]) -> Result<Self> {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = tempfile::tempdir()?;
+        // Tests of several checkouts may run at once: each process takes a subnet of its own.
+        let id = std::process::id();
+        let subnet = format!("127.{}.{}", 1 + (id >> 8) % 250, id % 256);
+        let output = fs::File::create(state.path().join("up.log"))?;
+        let up = Command::new(weft())
+            .args(["up", "--no-replay", "--restart", "never", "--subnet", &subnet, "--state"])
+            .arg(state.path())
+            .args(extra)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .context("cannot start weft up")?;
+        let mut cluster = Self { up, state, subnet, strays: Vec::new(), _turn: turn };
+        cluster.serving()?;
+        Ok(cluster)
+    }
+
+    fn serving(&mut self) -> Result<()> {
+        let said = self.state.path().join("up.log");
+        await_that("weft up serves", || {
+            let text = fs::read_to_string(&said)?;
+            if let Some(status) = self.up.try_wait()? {
+                bail!("weft up ended ({status}):\n{text}");
+            }
+            Ok(text.contains("Ctrl-C").then_some(()))
+        })
+    }
+
+    /// Folder of configuration, logs and data.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// Base URL of the router's API.
+    #[must_use]
+    pub fn router(&self) -> String {
+        format!("http://{}.31:8080", self.subnet)
+    }
+
+    /// Base URL of an engine's API.
+    #[must_use]
+    pub fn engine(&self, number: u8) -> String {
+        format!("http://{}.{}:8000", self.subnet, 40 + number)
+    }
+
+    /// The unix socket of a node.
+    #[must_use]
+    pub fn socket(&self, node: u8) -> PathBuf {
+        self.state().join(format!("data/node-{node}/socket/engine.sock"))
+    }
+
+    /// Process id of `weft up` itself.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.up.id()
+    }
+
+    /// Process ids of everything that `weft up` runs, by name.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    pub fn pids(&self) -> Result<Vec<(String, u32)>> {
+        let registry: Value = serde_json::from_slice(&fs::read(self.state().join("up.json"))?)?;
+        let entries = registry.as_object().context("the registry is an object")?;
+        let running = entries.iter().filter_map(|(name, entry)| Some((name.clone(), entry["pid"].as_u64()?)));
+        running.map(|(name, pid)| Ok((name, u32::try_from(pid)?))).collect()
+    }
+
+    /// Kills a process with SIGKILL, as the kernel or a power cut would.
+    ///
+    /// # Errors
+    /// No such process.
+    pub fn kill(&self, name: &str) -> Result<()> {
+        let (_, pid) = self.pids()?.into_iter().find(|(running, _)| running == name).context("no such process")?;
+        kill(pid, rustix::process::Signal::KILL)
+    }
+
+    /// Starts a killed process again with its own configuration.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start_again(&mut self, name: &str) -> Result<()> {
+        let role = name.split('-').next().context("a process has a name")?;
+        let log = fs::OpenOptions::new().append(true).open(self.state().join(format!("logs/{name}.log")))?;
+        let child = Command::new(weft())
+            .arg(role)
+            .arg("--config")
+            .arg(self.state().join(format!("config/{name}.toml")))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        self.strays.push(child);
+        Ok(())
+    }
+
+    /// What `weft status --json` says; an error while no member answers.
+    ///
+    /// # Errors
+    /// The command failed.
+    pub fn status(&self) -> Result<Value> {
+        let output = Command::new(weft()).args(["status", "--json", "--state"]).arg(self.state()).output()?;
+        if !output.status.success() {
+            bail!("weft status: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Waits until the status is as wanted, and returns what `wanted` made of it.
+    ///
+    /// # Errors
+    /// It never was; the last status is in the error.
+    pub fn await_status<T>(&self, what: &str, mut wanted: impl FnMut(&Value) -> Option<T>) -> Result<T> {
+        await_that(what, || match self.status() {
+            Ok(status) => Ok(wanted(&status)),
+            Err(_) => Ok(None),
+        })
+        .with_context(|| format!("last status: {:?}", self.status()))
+    }
+
+    /// Ends it as Ctrl-C in a terminal would, and returns its exit code.
+    ///
+    /// # Errors
+    /// It did not end.
+    pub fn interrupt(&mut self) -> Result<Option<i32>> {
+        kill(self.up.id(), rustix::process::Signal::INT)?;
+        await_that("weft up ends", || Ok(self.up.try_wait()?)).map(|status| status.code())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for stray in &mut self.strays {
+            let _ = stray.kill();
+            let _ = stray.wait();
+        }
+        if matches!(self.up.try_wait(), Ok(None)) && self.interrupt().is_err() {
+            let _ = self.up.kill();
+        }
+        if std::thread::panicking() {
+            // The folder is about to go: keep what the processes said.
+            let logs = fs::read_dir(self.state().join("logs")).into_iter().flatten().flatten();
+            for log in logs {
+                let text = fs::read_to_string(log.path()).unwrap_or_default();
+                let tail: Vec<_> = text.lines().rev().take(15).collect();
+                eprintln!("--- {}", log.path().display());
+                tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        }
+    }
+}
+
+/// Asks again and again until there is an answer: for conditions of other processes, which tell nobody.
+///
+/// # Errors
+/// `probe` failed, or said nothing within [`PATIENCE`].
+pub fn await_that<T>(what: &str, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        if let Some(answer) = probe()? {
+            return Ok(answer);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    bail!("'{what}' did not come true within {PATIENCE:?}")
+}

@@ -1,0 +1,238 @@
+//! What `weft up` starts: which processes, on which addresses, with which configuration.
+//!
+//! Every process gets a loopback address of its own, so that all of them serve on their default ports:
+//!
+//! | address | process |
+//! |---|---|
+//! | `<subnet>.11` … `.13` | metadata members 1 to 3 |
+//! | `<subnet>.21`, `.22` | nodes 1 and 2 |
+//! | `<subnet>.31` | router |
+//! | `<subnet>.41` … `.44` | engines 1 to 4, two a node |
+//! | `<subnet>.32`, `.51` … `.54` | router and engines of the run without weft |
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use weft_service::certs::Ca;
+use weft_types::Role;
+
+use super::child::Process;
+
+/// Metadata members.
+pub(crate) const MEMBERS: u8 = 3;
+/// Node daemons.
+pub(crate) const NODES: u8 = 2;
+/// Engines, dealt to the nodes in turn.
+pub(crate) const ENGINES: u8 = 4;
+/// Name of the cluster in its certificates.
+const CLUSTER: &str = "up";
+/// Certificates of a demonstration live a month; `weft up` issues new ones at every start.
+const CERT_DAYS: u32 = 30;
+
+const TOKENIZER: &[u8] = include_bytes!("../../assets/sim-8b/tokenizer.json");
+const TOKENIZER_CONFIG: &[u8] = include_bytes!("../../assets/sim-8b/tokenizer_config.json");
+
+/// Sizes and speeds of the simulated part.
+#[derive(Debug, Clone)]
+pub(crate) struct Sizing {
+    /// Prefill speed of one engine, tokens a second.
+    pub(crate) prefill_tokens_per_s: u64,
+    /// Device tier of one engine, tokens.
+    pub(crate) device_tokens: u64,
+    /// KV bytes of a token.
+    pub(crate) kv_bytes_per_token: u32,
+    /// Host memory of one node, such as `1GiB`.
+    pub(crate) host_memory: String,
+}
+
+/// Folders, addresses and process descriptions.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    state: PathBuf,
+    subnet: [u8; 3],
+    sizing: Sizing,
+}
+
+impl Plan {
+    /// For a state folder and the first three octets of a loopback subnet.
+    pub(crate) fn new(state: PathBuf, subnet: [u8; 3], sizing: Sizing) -> Self {
+        Self { state, subnet, sizing }
+    }
+
+    fn addr(&self, host: u8, port: u16) -> SocketAddr {
+        let [a, b, c] = self.subnet;
+        SocketAddr::from((Ipv4Addr::new(a, b, c, host), port))
+    }
+
+    /// Fabric addresses of the metadata members.
+    pub(crate) fn members(&self) -> Vec<SocketAddr> {
+        (1..=MEMBERS).map(|member| self.addr(10 + member, 7400)).collect()
+    }
+
+    /// Base URL of a router's OpenAI API; `weft`: the one that uses weft.
+    pub(crate) fn router_url(&self, weft: bool) -> String {
+        format!("http://{}", self.addr(if weft { 31 } else { 32 }, 8080))
+    }
+
+    /// Admin URL of a member, a node or the router.
+    pub(crate) fn admin_url(&self, role: &str, number: u8) -> String {
+        let (tens, port) = match role {
+            "metadata" => (10, 7401),
+            "node" => (20, 7411),
+            _ => (30, 7421),
+        };
+        format!("http://{}", self.addr(tens + number, port))
+    }
+
+    /// Folder of the shipped model.
+    pub(crate) fn model(&self) -> PathBuf {
+        self.state.join("model")
+    }
+
+    /// File that lists what runs.
+    pub(crate) fn registry(state: &Path) -> PathBuf {
+        state.join("up.json")
+    }
+
+    /// Folder of CA and certificates.
+    fn certs(&self) -> PathBuf {
+        self.state.join("certs")
+    }
+
+    /// Folder of what the processes keep; it is emptied at every start.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.state.join("data")
+    }
+
+    /// Makes the folders, the CA and the model; empties what a former run left.
+    pub(crate) fn prepare(&self) -> anyhow::Result<()> {
+        for leftover in [self.data(), self.certs(), self.state.join("logs"), self.state.join("config")] {
+            if leftover.exists() {
+                fs::remove_dir_all(&leftover).with_context(|| format!("cannot empty {}", leftover.display()))?;
+            }
+        }
+        for folder in [self.data(), self.model(), self.state.join("logs"), self.state.join("config")] {
+            fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        fs::write(self.model().join("tokenizer.json"), TOKENIZER)?;
+        fs::write(self.model().join("tokenizer_config.json"), TOKENIZER_CONFIG)?;
+        let ca = Ca::init(&self.certs(), CLUSTER)?;
+        ca.issue_to(&self.certs(), Role::Admin.as_str(), "operator", CERT_DAYS)?;
+        Ok(())
+    }
+
+    /// The three metadata members.
+    pub(crate) fn metadata(&self) -> anyhow::Result<Vec<Process>> {
+        let members: serde_json::Map<String, Value> =
+            self.members().iter().zip(1u8..).map(|(addr, id)| (id.to_string(), json!(addr))).collect();
+        let each = (1..=MEMBERS).map(|id| {
+            let config = json!({
+                "id": id,
+                "fabric": self.addr(10 + id, 7400),
+                "admin": self.addr(10 + id, 7401),
+                "data": self.data().join(format!("metadata-{id}")),
+                "members": members,
+                "identity": self.identity(Role::Metadata, &id.to_string())?,
+            });
+            self.process(format!("metadata-{id}"), "metadata", &config, format!("{}/ready", self.admin_url("metadata", id)))
+        });
+        each.collect()
+    }
+
+    /// The node daemons.
+    pub(crate) fn nodes(&self) -> anyhow::Result<Vec<Process>> {
+        let each = (1..=NODES).map(|number| {
+            let name = format!("node-{number}");
+            let config = json!({
+                "name": name,
+                "fabric": self.addr(20 + number, 7410),
+                "bulk": self.addr(20 + number, 7412),
+                "admin": self.addr(20 + number, 7411),
+                "socket": self.socket(number),
+                "state": self.data().join(&name),
+                "host_memory": self.sizing.host_memory,
+                "metadata": self.members(),
+                "identity": self.identity(Role::Node, &name)?,
+            });
+            self.process(name, "node", &config, format!("{}/ready", self.admin_url("node", number)))
+        });
+        each.collect()
+    }
+
+    fn socket(&self, node: u8) -> PathBuf {
+        self.data().join(format!("node-{node}")).join("socket").join("engine.sock")
+    }
+
+    /// The engines: attached to their nodes, or without weft.
+    pub(crate) fn engines(&self, weft: bool) -> anyhow::Result<Vec<Process>> {
+        let each = (1..=ENGINES).map(|number| {
+            let (name, addr) = self.engine(weft, number);
+            let mut config = json!({
+                "endpoint": name,
+                "addr": addr,
+                "url": format!("http://{addr}"),
+                "model_folder": self.model(),
+                "kv_bytes_per_token": self.sizing.kv_bytes_per_token,
+                "device_tokens": self.sizing.device_tokens,
+                "pace": { "prefill_tokens_per_s": self.sizing.prefill_tokens_per_s },
+            });
+            if weft {
+                config["node_socket"] = json!(self.socket((number - 1) % NODES + 1));
+            }
+            self.process(name, "engine-sim", &config, format!("http://{addr}/health"))
+        });
+        each.collect()
+    }
+
+    fn engine(&self, weft: bool, number: u8) -> (String, SocketAddr) {
+        match weft {
+            true => (format!("engine-{number}"), self.addr(40 + number, 8000)),
+            false => (format!("plain-engine-{number}"), self.addr(50 + number, 8000)),
+        }
+    }
+
+    /// The router: following the index, or dealing requests in turn.
+    pub(crate) fn router(&self, weft: bool) -> anyhow::Result<Process> {
+        let (name, host) = if weft { ("router-1", 31) } else { ("plain-router", 32) };
+        let models = json!([{ "name": "sim-8b", "folder": self.model() }]);
+        let mut config = json!({
+            "name": name,
+            "http": self.addr(host, 8080),
+            "admin": self.addr(host, 7421),
+            "models": models,
+        });
+        if weft {
+            config["fabric"] = json!(self.addr(host, 7420));
+            config["metadata"] = json!(self.members());
+            config["identity"] = self.identity(Role::Router, name)?;
+        } else {
+            config["policy"] = json!("round-robin");
+            config["endpoints"] = (1..=ENGINES)
+                .map(|number| self.engine(false, number))
+                .map(|(name, addr)| json!({ "id": name, "url": format!("http://{addr}"), "models": ["sim-8b"] }))
+                .collect();
+        }
+        self.process(name.to_owned(), "router", &config, format!("http://{}/ready", self.addr(host, 7421)))
+    }
+
+    /// Identity files of an operator, for `weft status`.
+    pub(crate) fn operator(state: &Path) -> [PathBuf; 3] {
+        let certs = state.join("certs");
+        [certs.join("admin-operator.pem"), certs.join("admin-operator.key"), certs.join("ca.pem")]
+    }
+
+    fn identity(&self, role: Role, name: &str) -> anyhow::Result<Value> {
+        let files = Ca::load(&self.certs())?.issue_to(&self.certs(), role.as_str(), name, CERT_DAYS)?;
+        Ok(json!({ "cert": files.cert, "key": files.key, "ca": Ca::files(&self.certs()).0 }))
+    }
+
+    fn process(&self, name: String, role: &'static str, config: &Value, ready: String) -> anyhow::Result<Process> {
+        let file = self.state.join("config").join(format!("{name}.toml"));
+        fs::write(&file, toml::to_string_pretty(config)?).with_context(|| format!("cannot write {}", file.display()))?;
+        let log = self.state.join("logs").join(format!("{name}.log"));
+        Ok(Process { name, role, config: file, log, ready })
+    }
+}
