@@ -6,6 +6,7 @@ mod certs;
 mod cli;
 mod http;
 mod status;
+mod table;
 mod up;
 mod workload;
 

@@ -22,7 +22,6 @@ use weft_service::shutdown;
 use self::plan::{Plan, Sizing};
 use self::supervisor::{Restart, Supervisor};
 
-pub(crate) use self::supervisor::Entry;
 
 /// Arguments of `weft up`.
 #[derive(Debug, clap::Args)]
@@ -127,4 +126,20 @@ fn lock(state: &std::path::Path) -> anyhow::Result<std::fs::File> {
         Ok(()) => Ok(file),
         Err(_) => bail!("another `weft up` runs in {}: stop it, or choose another folder with --state", state.display()),
     }
+}
+
+/// Fabric addresses of the metadata members of the `weft up` that runs in `state`.
+pub(crate) fn members(state: &std::path::Path) -> anyhow::Result<Vec<std::net::SocketAddr>> {
+    let registry = Plan::registry(state);
+    let registry: std::collections::BTreeMap<String, supervisor::Entry> =
+        serde_json::from_slice(&std::fs::read(&registry).with_context(|| format!("cannot read {}", registry.display()))?)?;
+    let member = registry.values().find(|entry| entry.role == "metadata").context("it has no metadata member")?;
+    let config: toml::Table = std::fs::read_to_string(&member.config)?.parse()?;
+    let members = config.get("members").and_then(toml::Value::as_table).context("its members are not listed")?;
+    members.values().map(|addr| Ok(addr.as_str().context("an address is text")?.parse()?)).collect()
+}
+
+/// Identity files of its operator.
+pub(crate) fn operator(state: &std::path::Path) -> weft_service::config::IdentityFiles {
+    Plan::operator(state)
 }

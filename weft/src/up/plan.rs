@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::{Value, json};
 use weft_service::certs::Ca;
+use weft_service::config::IdentityFiles;
 use weft_types::Role;
 
 use super::child::Process;
@@ -219,9 +220,9 @@ impl Plan {
     }
 
     /// Identity files of an operator, for `weft status`.
-    pub(crate) fn operator(state: &Path) -> [PathBuf; 3] {
-        let certs = state.join("certs");
-        [certs.join("admin-operator.pem"), certs.join("admin-operator.key"), certs.join("ca.pem")]
+    pub(crate) fn operator(state: &Path) -> IdentityFiles {
+        let file = |name: &str| state.join("certs").join(name);
+        IdentityFiles { cert: file("admin-operator.pem"), key: file("admin-operator.key"), ca: file("ca.pem") }
     }
 
     fn identity(&self, role: Role, name: &str) -> anyhow::Result<Value> {
