@@ -47,7 +47,12 @@ pub(crate) fn run(command: &CertsCommand) -> anyhow::Result<()> {
             let ca = Ca::load(dir)?;
             let files = ca.issue_to(dir, role.as_str(), name.as_str(), *days)?;
             println!("weft://{}/{role}/{name} for {days} days:", ca.cluster());
-            println!("cert = \"{}\"\nkey = \"{}\"\nca = \"{}\"", files.cert.display(), files.key.display(), Ca::files(dir).0.display());
+            println!(
+                "cert = \"{}\"\nkey = \"{}\"\nca = \"{}\"",
+                files.cert.display(),
+                files.key.display(),
+                Ca::files(dir).0.display()
+            );
         }
     }
     Ok(())

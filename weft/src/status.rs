@@ -59,7 +59,8 @@ pub(crate) async fn run(args: &StatusArgs) -> anyhow::Result<()> {
     }
     let roster = client.roster(DEADLINE).await;
     fabric.close().await;
-    let answers: Vec<_> = statuses.into_iter().map(|(addr, status)| (addr, status.map_err(|e| e.to_string()))).collect();
+    let answers: Vec<_> =
+        statuses.into_iter().map(|(addr, status)| (addr, status.map_err(|e| e.to_string()))).collect();
     let roster = roster.context("the members answer, but none of them gives the roster")?;
     if args.json {
         println!("{:#}", as_json(&answers, &roster));
@@ -74,7 +75,9 @@ type Answers = [(SocketAddr, Result<StatusResponse, String>)];
 fn target(args: &StatusArgs) -> anyhow::Result<(Vec<SocketAddr>, IdentityFiles)> {
     if let (Some(cert), Some(key), Some(ca)) = (&args.cert, &args.key, &args.ca) {
         if args.metadata.is_empty() {
-            bail!("--cert goes with --metadata: expected the fabric address of at least one member, such as 10.0.0.1:7400");
+            bail!(
+                "--cert goes with --metadata: expected the fabric address of at least one member, such as 10.0.0.1:7400"
+            );
         }
         return Ok((args.metadata.clone(), IdentityFiles { cert: cert.clone(), key: key.clone(), ca: ca.clone() }));
     }

@@ -22,7 +22,6 @@ use weft_service::shutdown;
 use self::plan::{Plan, Sizing};
 use self::supervisor::{Restart, Supervisor};
 
-
 /// Arguments of `weft up`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct UpArgs {
@@ -52,7 +51,7 @@ pub(crate) struct UpArgs {
     pub(crate) restart: Restart,
     /// Prefill speed of a simulated engine, tokens a second.
     #[arg(long, default_value_t = 20_000)]
-    pub(crate) prefill: u64,
+    pub(crate) prefill: u32,
     /// Device tier of a simulated engine, tokens.
     #[arg(long, default_value_t = 100_000)]
     pub(crate) device_tokens: u64,
@@ -95,7 +94,9 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     eprintln!("Stopping ...");
     fleet.stop_all().await;
     let emptied = std::fs::remove_dir_all(plan.data());
-    if let Err(error) = emptied && plan.data().exists() {
+    if let Err(error) = emptied
+        && plan.data().exists()
+    {
         eprintln!("cannot empty {}: {error}", plan.data().display());
     }
     outcome
@@ -124,15 +125,18 @@ fn lock(state: &std::path::Path) -> anyhow::Result<std::fs::File> {
     let file = std::fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(_) => bail!("another `weft up` runs in {}: stop it, or choose another folder with --state", state.display()),
+        Err(_) => {
+            bail!("another `weft up` runs in {}: stop it, or choose another folder with --state", state.display())
+        }
     }
 }
 
 /// Fabric addresses of the metadata members of the `weft up` that runs in `state`.
 pub(crate) fn members(state: &std::path::Path) -> anyhow::Result<Vec<std::net::SocketAddr>> {
     let registry = Plan::registry(state);
-    let registry: std::collections::BTreeMap<String, supervisor::Entry> =
-        serde_json::from_slice(&std::fs::read(&registry).with_context(|| format!("cannot read {}", registry.display()))?)?;
+    let registry: std::collections::BTreeMap<String, supervisor::Entry> = serde_json::from_slice(
+        &std::fs::read(&registry).with_context(|| format!("cannot read {}", registry.display()))?,
+    )?;
     let member = registry.values().find(|entry| entry.role == "metadata").context("it has no metadata member")?;
     let config: toml::Table = std::fs::read_to_string(&member.config)?.parse()?;
     let members = config.get("members").and_then(toml::Value::as_table).context("its members are not listed")?;

@@ -40,7 +40,7 @@ const TOKENIZER_CONFIG: &[u8] = include_bytes!("../../assets/sim-8b/tokenizer_co
 #[derive(Debug, Clone)]
 pub(crate) struct Sizing {
     /// Prefill speed of one engine, tokens a second.
-    pub(crate) prefill_tokens_per_s: u64,
+    pub(crate) prefill_tokens_per_s: u32,
     /// Device tier of one engine, tokens.
     pub(crate) device_tokens: u64,
     /// KV bytes of a token.
@@ -138,7 +138,12 @@ impl Plan {
                 "members": members,
                 "identity": self.identity(Role::Metadata, &id.to_string())?,
             });
-            self.process(format!("metadata-{id}"), "metadata", &config, format!("{}/ready", self.admin_url("metadata", id)))
+            self.process(
+                format!("metadata-{id}"),
+                "metadata",
+                &config,
+                format!("{}/ready", self.admin_url("metadata", id)),
+            )
         });
         each.collect()
     }
@@ -232,7 +237,8 @@ impl Plan {
 
     fn process(&self, name: String, role: &'static str, config: &Value, ready: String) -> anyhow::Result<Process> {
         let file = self.state.join("config").join(format!("{name}.toml"));
-        fs::write(&file, toml::to_string_pretty(config)?).with_context(|| format!("cannot write {}", file.display()))?;
+        fs::write(&file, toml::to_string_pretty(config)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
         let log = self.state.join("logs").join(format!("{name}.log"));
         Ok(Process { name, role, config: file, log, ready })
     }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use weft_tokens::ModelFiles;
-use weft_types::{BlockSize, ModelKey};
+use weft_types::BlockSize;
 
+use super::UpArgs;
 use super::plan::{MEMBERS, NODES, Plan};
 use super::supervisor::Supervisor;
-use super::UpArgs;
 use crate::bench::plot;
 use crate::bench::trace::{self, Api, Preparation, ReplayConfig, Report, Source, Workload};
 use crate::workload::generate::Shape;
@@ -44,19 +44,31 @@ pub(super) async fn replay(args: &UpArgs, plan: &Plan, fleet: &mut Supervisor) -
     let router = plan.router(false)?;
     fleet.start(&engines).await?;
     fleet.start(std::slice::from_ref(&router)).await?;
-    let without = run("without weft: the same engines on their own, requests dealt in turn", args, plan.router_url(false), &workload).await?;
+    let without = run(
+        "without weft: the same engines on their own, requests dealt in turn",
+        args,
+        plan.router_url(false),
+        &workload,
+    )
+    .await?;
     let names: Vec<_> = std::iter::once(&router).chain(&engines).map(|process| process.name.clone()).collect();
     fleet.stop(&names).await;
     let with = run("with weft", args, plan.router_url(true), &workload).await?;
 
     println!("\n{}", trace::table(&[("without weft", &without), ("with weft", &with)]));
-    println!("engines are simulated: prefill {} tokens/s, {} device tokens each; KV bytes are real, {} a token",
-        args.prefill, args.device_tokens, args.kv_bytes);
+    println!(
+        "engines are simulated: prefill {} tokens/s, {} device tokens each; KV bytes are real, {} a token",
+        args.prefill, args.device_tokens, args.kv_bytes
+    );
     let picture = args.state.join("ttft.svg");
-    plot::ttft(&with, &without, args.prefill, &picture)?;
+    plot::ttft(&[("without weft", &without), ("with weft", &with)], Some(args.prefill), &picture)?;
     println!("picture: {}\n", picture.display());
     if with.failed() + without.failed() > 0 {
-        bail!("{} requests failed; the table says why, logs are in {}", with.failed() + without.failed(), args.state.join("logs").display());
+        bail!(
+            "{} requests failed; the table says why, logs are in {}",
+            with.failed() + without.failed(),
+            args.state.join("logs").display()
+        );
     }
     Ok(())
 }
@@ -65,26 +77,28 @@ async fn prepare(args: &UpArgs, plan: &Plan) -> anyhow::Result<Arc<Workload>> {
     let files = Arc::new(ModelFiles::load(&plan.model())?);
     let source = match &args.trace {
         Some(path) => Source::File { path: path.clone(), block_tokens: 512 },
-        None => Source::Generated(Shape { seed: SEED, requests: args.requests, span: SPAN, length_scale: LENGTH_SCALE, block_tokens: 512, mix: Default::default() }),
+        None => Source::Generated(Shape {
+            seed: SEED,
+            requests: args.requests,
+            span: SPAN,
+            length_scale: LENGTH_SCALE,
+            block_tokens: 512,
+            mix: Default::default(),
+        }),
     };
     let requests = args.requests;
     let prepared = tokio::task::spawn_blocking(move || {
-        let key = model_key();
-        Workload::prepare(Preparation { source, requests, api: Api::Completions, seed: SEED, files, model: "sim-8b", key: &key })
+        Workload::prepare(Preparation {
+            source,
+            requests,
+            api: Api::Completions,
+            seed: SEED,
+            files,
+            model: "sim-8b",
+            block_size: BlockSize::DEFAULT,
+        })
     });
     Ok(Arc::new(prepared.await.context("preparing the workload panicked")??))
-}
-
-/// The simulated engines' default.
-fn model_key() -> ModelKey {
-    ModelKey {
-        model: "sim-8b".to_owned(),
-        revision: "sim-1".to_owned(),
-        adapter: String::new(),
-        salt: String::new(),
-        layout: "sim:u8:L1:H1:D1:tp1".to_owned(),
-        block_tokens: BlockSize::DEFAULT,
-    }
 }
 
 async fn run(what: &str, args: &UpArgs, url: String, workload: &Arc<Workload>) -> anyhow::Result<Report> {
@@ -110,7 +124,9 @@ pub(super) fn urls(plan: &Plan, state: &Path) {
     let router = plan.router_url(true);
     println!("weft is up. OpenAI API: {router}/v1   try:\n");
     println!("  curl {router}/v1/chat/completions -H 'content-type: application/json' \\");
-    println!("    -d '{{\"model\":\"sim-8b\",\"max_tokens\":16,\"messages\":[{{\"role\":\"user\",\"content\":\"hello weft\"}}]}}'\n");
+    println!(
+        "    -d '{{\"model\":\"sim-8b\",\"max_tokens\":16,\"messages\":[{{\"role\":\"user\",\"content\":\"hello weft\"}}]}}'\n"
+    );
     println!("metrics and state (/metrics, /state):");
     for number in 1..=MEMBERS {
         println!("  metadata-{number}  {}", plan.admin_url("metadata", number));
@@ -119,6 +135,10 @@ pub(super) fn urls(plan: &Plan, state: &Path) {
         println!("  node-{number}      {}", plan.admin_url("node", number));
     }
     println!("  router-1    {}", plan.admin_url("router", 1));
-    println!("\nlogs: {}   `weft status --state {}` shows members, nodes, endpoints and blocks", state.join("logs").display(), state.display());
+    println!(
+        "\nlogs: {}   `weft status --state {}` shows members, nodes, endpoints and blocks",
+        state.join("logs").display(),
+        state.display()
+    );
     println!("Ctrl-C stops everything.");
 }

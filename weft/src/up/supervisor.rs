@@ -101,8 +101,12 @@ impl Supervisor {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("not ready within {READY_MAX:?}: {last}"),
         };
-        bail!("{} did not come up ({failed}); its log {} ends with\n{}",
-            process.name, process.log.display(), process.log_tail(TAIL_LINES))
+        bail!(
+            "{} did not come up ({failed}); its log {} ends with\n{}",
+            process.name,
+            process.log.display(),
+            process.log_tail(TAIL_LINES)
+        )
     }
 
     /// Stops the named processes, one after the other in the order given.
@@ -165,12 +169,8 @@ async fn keep(
 
 impl Registry {
     fn put(&self, process: &Process, pid: Option<u32>) -> anyhow::Result<()> {
-        let entry = Entry {
-            role: process.role.to_owned(),
-            pid,
-            config: process.config.clone(),
-            log: process.log.clone(),
-        };
+        let entry =
+            Entry { role: process.role.to_owned(), pid, config: process.config.clone(), log: process.log.clone() };
         self.entries.lock().insert(process.name.clone(), entry);
         self.write().with_context(|| format!("cannot write {}", self.file.display()))
     }
