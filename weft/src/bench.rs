@@ -2,6 +2,7 @@
 //!
 //! Each bench measures its limit, a peer or the hardware, in the same run: see [`form`]. `--quick` ends within 40 seconds.
 
+mod fetch;
 mod form;
 mod hash;
 mod index;
@@ -40,6 +41,8 @@ enum Command {
     Hash(FormArgs),
     /// The prefix index, against a plain hash map and memory latency.
     Index(FormArgs),
+    /// Block streams between two fabrics over loopback, against TCP.
+    Fetch(FormArgs),
     /// Every bench that needs no running cluster.
     All(AllArgs),
     /// Write a trace with the statistics of real ones.
@@ -87,9 +90,10 @@ struct Bench {
 
 const HASH: Bench = Bench { name: "hash", run: |effort| on_a_thread(move || hash::measure(effort)) };
 const INDEX: Bench = Bench { name: "index", run: |effort| on_a_thread(move || index::measure(effort)) };
+const FETCH: Bench = Bench { name: "fetch", run: |effort| on_a_thread(move || fetch::measure(effort)) };
 
 /// In the order of the report.
-const ALL: &[Bench] = &[HASH, INDEX];
+const ALL: &[Bench] = &[HASH, INDEX, FETCH];
 
 /// Runs what was asked for.
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
@@ -97,6 +101,7 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
         Command::Trace(args) => trace::args::run(*args).await,
         Command::Hash(form) => HASH.report(&form).await,
         Command::Index(form) => INDEX.report(&form).await,
+        Command::Fetch(form) => FETCH.report(&form).await,
         Command::All(args) => all(&args).await,
         Command::Workload(args) => workload::run(&args),
     }
@@ -166,4 +171,12 @@ fn write(path: &Path, outcomes: &[Outcome]) -> anyhow::Result<()> {
 /// Runs a bench that computes and never waits.
 fn on_a_thread(measure: impl FnOnce() -> anyhow::Result<Measured> + Send + 'static) -> Measuring {
     Box::pin(async { tokio::task::spawn_blocking(measure).await.context("the bench panicked")? })
+}
+
+/// The parameters of a bench, from a JSON object.
+fn params(object: Value) -> Map<String, Value> {
+    match object {
+        Value::Object(params) => params,
+        _ => Map::new(),
+    }
 }

@@ -6,9 +6,9 @@ use std::hint::black_box;
 use serde_json::json;
 use weft_types::{BlockHash, BlockHasher, BlockSize, ModelKey};
 
-use super::Measured;
 use super::form::Bar;
 use super::measure::Effort;
+use super::{Measured, params};
 
 /// Tokens of the prompt: a long chat.
 const PROMPT_TOKENS: u32 = 16_384;
@@ -44,6 +44,5 @@ pub(crate) fn measure(effort: Effort) -> anyhow::Result<Measured> {
         Bar::value("tokens", ours * tokens_per_block, "tokens/s").against(raw * tokens_per_block).at_least(0.8),
         Bar::value("prompt_16k", blocks as f64 / ours * 1e6, "us").against(blocks as f64 / raw * 1e6),
     ];
-    let params = json!({"block_tokens": block.get(), "prompt_tokens": PROMPT_TOKENS});
-    Ok(Measured { params: params.as_object().cloned().unwrap_or_default(), bars })
+    Ok(Measured { params: params(json!({"block_tokens": block.get(), "prompt_tokens": PROMPT_TOKENS})), bars })
 }

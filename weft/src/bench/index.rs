@@ -12,10 +12,10 @@ use serde_json::json;
 use weft_index::{Change, PrefixIndex};
 use weft_types::{HolderId, IndexKey};
 
-use super::Measured;
 use super::form::Bar;
 use super::limits;
 use super::measure::Effort;
+use super::{Measured, params};
 
 /// Blocks in one prefix: 8,192 tokens.
 const PREFIX_BLOCKS: usize = 128;
@@ -52,8 +52,10 @@ pub(crate) fn measure(effort: Effort) -> anyhow::Result<Measured> {
         Bar::value("lookup_block_vs_map", block_ns, "ns").against(get_ns).at_most(2.0),
         Bar::value("lookup_block_vs_memory", block_ns, "ns").against(latency * 1e9),
     ];
-    let params = json!({"blocks": keys.len(), "holders_a_block": HOLDERS, "prefix_blocks": PREFIX_BLOCKS});
-    Ok(Measured { params: params.as_object().cloned().unwrap_or_default(), bars })
+    Ok(Measured {
+        params: params(json!({"blocks": keys.len(), "holders_a_block": HOLDERS, "prefix_blocks": PREFIX_BLOCKS})),
+        bars,
+    })
 }
 
 fn keys(count: usize) -> Vec<IndexKey> {

@@ -12,7 +12,8 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
-    const ROUNDS: usize = 5;
+    /// Rounds of a measurement.
+    pub(crate) const ROUNDS: usize = 5;
 
     /// Time of one round of one measurement.
     pub(crate) fn round(self) -> Duration {

@@ -14,7 +14,7 @@ use weft_types::BlockSize;
 use super::{Api, Loop, OnProgress, Preparation, ReplayConfig, Source, Workload, replay, shipped_model, table};
 use crate::bench::form::Outcome;
 use crate::bench::workload::ShapeArgs;
-use crate::bench::{FormArgs, Measured, plot, print};
+use crate::bench::{self, FormArgs, Measured, plot, print};
 
 /// Longest replay with `--quick`: leaves time to prepare and for the last answers within 40 seconds.
 const QUICK_SPAN: Duration = Duration::from_secs(20);
@@ -93,8 +93,7 @@ pub(crate) async fn run(args: TraceArgs) -> anyhow::Result<()> {
         "loop": format!("{:?}", args.arrivals).to_lowercase(), "speed": config.speed, "requests": workload.len(),
         "seed": args.shape.seed, "block_tokens": args.block_tokens, "failures": report.failures,
     });
-    let params = params.as_object().cloned().unwrap_or_default();
-    print(&Outcome::new("trace", Measured { params, bars: report.bars() }), true)
+    print(&Outcome::new("trace", Measured { params: bench::params(params), bars: report.bars() }), true)
 }
 
 impl TraceArgs {
