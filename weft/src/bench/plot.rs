@@ -80,8 +80,7 @@ fn draw_ttft(curves: &[(&str, &Report)], prefill_tokens_per_s: Option<u32>, canv
         let points =
             all.iter().enumerate().map(|(rank, at)| (at.max(from), (rank + 1) as f64 * 100.0 / all.len() as f64));
         let summary = &report.ttft_s;
-        let label =
-            format!("{name}   p50 {}   p90 {}   p99 {}", time(summary.p50), time(summary.p90), time(summary.p99));
+        let label = format!("{name}: p50 {}, p90 {}, p99 {}", time(summary.p50), time(summary.p90), time(summary.p99));
         let line = colour.stroke_width(3);
         chart
             .draw_series(LineSeries::new(points, line))?
@@ -163,5 +162,33 @@ fn time(seconds: f64) -> String {
         seconds if seconds < 0.9995 => format!("{:.0} ms", seconds * 1e3),
         seconds if seconds < 9.995 => format!("{seconds:.1} s"),
         seconds => format!("{seconds:.0} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::trace::report::Summary;
+
+    fn report(scale: f64) -> Report {
+        let mut samples: Vec<f64> = (1..500).map(|rank| scale * (f64::from(rank) / 80.0).exp() / 100.0).collect();
+        let ttft_s = Summary::of(&mut samples);
+        Report { requests: 499, ttft_s, ttft_samples_s: samples, ..Report::default() }
+    }
+
+    #[test]
+    fn the_picture_names_what_it_shows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ttft.svg");
+        let (with, without) = (report(0.3), report(1.0));
+        ttft(&[("with weft", &with), ("without", &without)], Some(20_000), &path).unwrap();
+        let svg = std::fs::read_to_string(&path).unwrap();
+        for text in ["Time to first token", "compute 20000 prompt tokens a second", "with weft", "without", "p99 1.5 s"]
+        {
+            assert!(svg.contains(text), "{text} is not in the picture");
+        }
+        assert!(svg.trim_end().ends_with("</svg>"));
+        let empty = ttft(&[("nothing", &Report::default())], None, &path).unwrap_err().to_string();
+        assert!(empty.contains("no request was answered"), "{empty}");
     }
 }
