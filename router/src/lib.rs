@@ -1,1 +1,41 @@
-//! weft-router.
+//! The router: an OpenAI surface in front of the engines, which sends each request where its prefix is cheapest to have.
+//!
+//! ```text
+//!  client ──► Server ──► Gateway ──► body (bounded) ──► model ──► prompt: tokens → block keys → who holds how much
+//!                           │                                            │
+//!                           │                          weft_policy::Fleet::decide ──► endpoint
+//!                           └──► Upstream ──► engine ──► Relay ──► client, byte for byte
+//!
+//!  Roster (metadata's, and static endpoints) ──► Models: name → endpoints            Prober ──► health
+//! ```
+//!
+//! # Invariants
+//! - the bytes of a request body and of an answer pass through unchanged; only headers are added;
+//! - whoever stops listening stops the work: a client that goes takes its request to the engine with it;
+//! - nothing was sent to a client yet when a request is tried a second time, and there is no third;
+//! - every body, queue and wait has a bound in [`Limits`], and an OpenAI-shaped answer when it is reached.
+//!
+//! # Absent on purpose
+//! - state worth keeping: a router that dies loses what it had in flight, and nothing else;
+//! - API keys and tenants: the listener is to stay on loopback or behind a gateway until they are there. One salt
+//!   ([`Config::cache_salt`]) stands for all callers.
+
+mod answer;
+mod config;
+mod endpoint;
+mod gateway;
+mod health;
+mod metrics;
+mod models;
+mod prompt;
+mod relay;
+mod residency;
+mod router;
+mod server;
+mod stall;
+mod upstream;
+
+pub use config::{Config, EndpointConfig, HealthConfig, Limits, ModelConfig};
+pub use residency::Residency;
+pub use router::{BindError, Router};
+pub use weft_policy::{Policy, Priors};

@@ -1,5 +1,8 @@
 //! Whole decisions, by value: what is picked, and what is learnt from what happened.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(clippy::disallowed_methods, reason = "a fleet needs some instant to begin at; the clock is never read again")]
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,103 @@
+//! What the router itself answers: errors in OpenAI's shape, the list of models, its health.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::{Either, Full};
+use serde_json::json;
+
+use crate::relay::Relay;
+
+/// Body of an answer: the router's own, or an engine's on its way through.
+pub(crate) type Body = Either<Full<Bytes>, Relay>;
+
+/// A request that the router does not pass on, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("{0}")]
+    BadRequest(String),
+    #[error("model '{asked}' is not served here; known models: {known}")]
+    UnknownModel { asked: String, known: String },
+    #[error("there is no {path} here: expected /v1/chat/completions, /v1/completions, /v1/models or another path under /v1/")]
+    UnknownPath { path: String },
+    #[error("{path} takes {allowed} only")]
+    Method { path: String, allowed: &'static str },
+    #[error("the body is larger than {bytes_max} bytes")]
+    TooLarge { bytes_max: u64 },
+    #[error("the body did not arrive within {within:?}")]
+    SlowBody { within: Duration },
+    #[error("{in_flight} requests are in flight, which is the limit: try again in a second")]
+    Overloaded { in_flight: usize },
+    #[error("no endpoint of model '{model}' is healthy: try again in a second")]
+    NoEndpoint { model: String },
+    #[error("endpoint {endpoint} failed before it answered: {reason}")]
+    Upstream { endpoint: String, reason: String },
+}
+
+impl Refusal {
+    /// Status, type and code, the last two as OpenAI's clients expect them.
+    fn shape(&self) -> (StatusCode, &'static str, &'static str) {
+        const BAD: &str = "invalid_request_error";
+        match self {
+            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, BAD, "invalid_request"),
+            Self::UnknownModel { .. } => (StatusCode::NOT_FOUND, BAD, "model_not_found"),
+            Self::UnknownPath { .. } => (StatusCode::NOT_FOUND, BAD, "unknown_url"),
+            Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, BAD, "method_not_allowed"),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, BAD, "body_too_large"),
+            Self::SlowBody { .. } => (StatusCode::REQUEST_TIMEOUT, BAD, "body_timeout"),
+            Self::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", "overloaded"),
+            Self::NoEndpoint { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", "no_endpoint"),
+            Self::Upstream { .. } => (StatusCode::BAD_GATEWAY, "server_error", "endpoint_failed"),
+        }
+    }
+
+    /// The fault lies with who sent the request.
+    pub(crate) fn is_bad_request(&self) -> bool {
+        self.shape().0.is_client_error()
+    }
+
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let (status, kind, code) = self.shape();
+        let mut response = json(status, &error(kind, code, &self.to_string()));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if let Self::Method { allowed, .. } = self {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        }
+        response
+    }
+}
+
+/// Ends a stream whose engine died: an event of its own, whatever the event before it was cut in.
+pub(crate) fn error_event(endpoint: &str, reason: &str) -> Bytes {
+    let message = format!("endpoint {endpoint} failed in the middle of its answer: {reason}");
+    format!("\n\ndata: {}\n\n", error("server_error", "endpoint_failed", &message)).into()
+}
+
+/// `GET /v1/models`.
+pub(crate) fn models<'a>(names: impl Iterator<Item = &'a str>) -> Response<Body> {
+    let model = |name| json!({"id": name, "object": "model", "created": 0, "owned_by": "weft"});
+    json(StatusCode::OK, &json!({"object": "list", "data": names.map(model).collect::<Vec<_>>()}))
+}
+
+/// `GET /health`: 200 while there is somebody to pass requests to.
+pub(crate) fn health(ready: Result<(), String>) -> Response<Body> {
+    match ready {
+        Ok(()) => json(StatusCode::OK, &json!({"status": "ok"})),
+        Err(reason) => json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "unavailable", "reason": reason})),
+    }
+}
+
+fn error(kind: &str, code: &str, message: &str) -> serde_json::Value {
+    json!({"error": {"message": message, "type": kind, "param": null, "code": code}})
+}
+
+fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::<Bytes>::from(value.to_string())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

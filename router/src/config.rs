@@ -1,0 +1,160 @@
+//! What an operator sets.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use weft_policy::{Policy, Priors};
+use weft_service::config::{IdentityFiles, duration};
+use weft_types::{ByteSize, EndpointId};
+
+/// Configuration of a router. Every field has a default; without endpoints it answers that it knows no model.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where clients come, TCP. Default `127.0.0.1:8080`.
+    pub http: SocketAddr,
+    /// Probes and metrics, TCP. Default `127.0.0.1:7421`.
+    pub admin: SocketAddr,
+    /// Fabric, UDP; bound only with `metadata`. Default `127.0.0.1:7420`.
+    pub fabric: SocketAddr,
+    /// Fabric addresses of metadata members: endpoints, and who holds which block, come from them. Default none: static endpoints, routed
+    /// by load.
+    pub metadata: Vec<SocketAddr>,
+    /// Certificate, key and CA; needed with `metadata`.
+    pub identity: Option<IdentityFiles>,
+    /// How an endpoint is picked. Default `weft`.
+    pub policy: Policy,
+    /// What engines are believed to do before anything was seen of them.
+    pub priors: Priors,
+    /// Salt of the callers' tenant, part of every block hash. Default empty; a wrong one costs every cache hit.
+    pub cache_salt: String,
+    /// Tokenizers of models. A model without one is routed by load alone.
+    pub models: Vec<ModelConfig>,
+    /// Endpoints beside those of the roster.
+    pub endpoints: Vec<EndpointConfig>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Probes of endpoints.
+    pub health: HealthConfig,
+    /// Adds `x-weft-matched-tokens` to answers: how much of the prompt was expected to be cached. It tells a caller about
+    /// other callers' prompts, so that it is for benches. Default false.
+    pub debug_headers: bool,
+}
+
+/// Where a model's `tokenizer.json` is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Name in requests.
+    pub name: String,
+    /// Folder with `tokenizer.json` and `tokenizer_config.json`, those of the engines.
+    pub folder: PathBuf,
+}
+
+/// An engine that is no part of the fabric.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointConfig {
+    /// Its name, in metrics and headers.
+    pub name: EndpointId,
+    /// Base URL of its OpenAI API, such as `http://10.0.0.7:8000`.
+    pub url: String,
+    /// Names of the models it serves.
+    pub models: Vec<String>,
+}
+
+/// Bounds on what clients may ask for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a request body; more is answered 413. Default 16 MiB: 2 million tokens as ids. Worst case held: `requests` times this.
+    pub body: ByteSize,
+    /// Requests in flight; more are answered 503 with `Retry-After`. Default 4096.
+    pub requests: usize,
+    /// Connections of clients; more wait in the listener's backlog. Default 8192.
+    pub connections: usize,
+    /// Until a client has sent a whole head, and that a connection may idle. Default 60 s.
+    #[serde(with = "duration")]
+    pub head_within: Duration,
+    /// Until a client has sent a whole body; longer is answered 408. Default 60 s.
+    #[serde(with = "duration")]
+    pub body_within: Duration,
+    /// That a client may take nothing of its answer before it is cut off. Default 60 s.
+    #[serde(with = "duration")]
+    pub client_stall: Duration,
+    /// Until an endpoint is connected to. Default 2 s.
+    #[serde(with = "duration")]
+    pub connect_within: Duration,
+    /// Until an endpoint has sent the first byte of an answer, its queue and prefill included. Default 10 min.
+    #[serde(with = "duration")]
+    pub first_byte_within: Duration,
+    /// That an endpoint may send nothing in the middle of an answer. Default 2 min.
+    #[serde(with = "duration")]
+    pub endpoint_stall: Duration,
+}
+
+/// How endpoints are probed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthConfig {
+    /// Between probes (`GET /health`) of an endpoint. Default 1 s.
+    #[serde(with = "duration")]
+    pub every: Duration,
+    /// Until a probe has failed. Default 2 s.
+    #[serde(with = "duration")]
+    pub within: Duration,
+    /// Failed probes in a row that put an endpoint out. Default 3. A request that cannot reach it puts it out at once.
+    pub failures: u32,
+    /// Path of the probe. Default `/health`.
+    pub path: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self {
+            http: loopback(8080),
+            admin: loopback(7421),
+            fabric: loopback(7420),
+            metadata: Vec::new(),
+            identity: None,
+            policy: Policy::default(),
+            priors: Priors::default(),
+            cache_salt: String::new(),
+            models: Vec::new(),
+            endpoints: Vec::new(),
+            limits: Limits::default(),
+            health: HealthConfig::default(),
+            debug_headers: false,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: ByteSize::from_mib(16),
+            requests: 4096,
+            connections: 8192,
+            head_within: Duration::from_secs(60),
+            body_within: Duration::from_secs(60),
+            client_stall: Duration::from_secs(60),
+            connect_within: Duration::from_secs(2),
+            first_byte_within: Duration::from_secs(600),
+            endpoint_stall: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self {
+            every: Duration::from_secs(1),
+            within: Duration::from_secs(2),
+            failures: 3,
+            path: "/health".to_owned(),
+        }
+    }
+}

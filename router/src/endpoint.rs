@@ -1,0 +1,168 @@
+//! An engine, as the router reaches it, and whether it does.
+
+use std::time::{Duration, Instant};
+
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderName, HeaderValue, Uri};
+use parking_lot::Mutex;
+use weft_types::{EndpointId, Incarnation};
+
+/// Name of the header that says which endpoint answered.
+pub(crate) const ENDPOINT_HEADER: HeaderName = HeaderName::from_static("x-weft-endpoint");
+
+/// An engine replica. It outlives changes of the roster as long as its URL and incarnation stay.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) id: EndpointId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) url: String,
+    /// Its name, as the answer's header has it.
+    pub(crate) label: HeaderValue,
+    authority: Authority,
+    /// Path of the base URL, without a trailing slash.
+    base: String,
+    health: Mutex<Health>,
+}
+
+/// Why a URL is not an endpoint's.
+#[derive(Debug, thiserror::Error)]
+#[error("endpoint {id} has the URL '{url}': expected http://host:port, with a path or without")]
+pub struct UrlError {
+    id: EndpointId,
+    url: String,
+}
+
+/// A request that cannot reach an endpoint puts it out at once; a probe brings it back, the sooner the less it failed lately.
+#[derive(Debug, Default)]
+struct Health {
+    out: bool,
+    /// Probes that failed since the last that did not.
+    failed_probes: u32,
+    /// Requests that failed since the last that did not.
+    failed_requests: u32,
+    /// Probes that pass before this don't count.
+    not_before: Option<Instant>,
+}
+
+/// What changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Change {
+    None,
+    Out,
+    Back,
+}
+
+impl Endpoint {
+    /// A failing endpoint that answers probes gets its next request after this, doubled with each failure in a row.
+    const OUT_FIRST: Duration = Duration::from_secs(1);
+    /// At most so often doubled: 32 s.
+    const OUT_DOUBLINGS: u32 = 5;
+
+    pub(crate) fn new(id: EndpointId, incarnation: Incarnation, url: &str) -> Result<Self, UrlError> {
+        let error = || UrlError { id: id.clone(), url: url.to_owned() };
+        let uri: Uri = url.parse().map_err(|_| error())?;
+        let authority = uri.authority().filter(|_| uri.scheme() == Some(&Scheme::HTTP)).cloned().ok_or_else(error)?;
+        Ok(Self {
+            label: HeaderValue::from_str(&id.to_string()).map_err(|_| error())?,
+            base: uri.path().trim_end_matches('/').to_owned(),
+            url: url.to_owned(),
+            authority,
+            incarnation,
+            health: Mutex::default(),
+            id,
+        })
+    }
+
+    /// The URI of a path on this endpoint.
+    pub(crate) fn uri(&self, path: &PathAndQuery) -> Result<Uri, http::Error> {
+        let builder = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone());
+        if self.base.is_empty() {
+            builder.path_and_query(path.clone()).build()
+        } else {
+            builder.path_and_query(format!("{}{path}", self.base)).build()
+        }
+    }
+
+    pub(crate) fn is_healthy(&self) -> bool {
+        !self.health.lock().out
+    }
+
+    /// It answered a request.
+    pub(crate) fn answered(&self) {
+        self.health.lock().failed_requests = 0;
+    }
+
+    /// A request did not reach it, or its answer broke.
+    pub(crate) fn failed(&self, now: Instant) -> Change {
+        let mut health = self.health.lock();
+        let doublings = health.failed_requests.min(Self::OUT_DOUBLINGS);
+        health.failed_requests = health.failed_requests.saturating_add(1);
+        health.not_before = Some(now + Self::OUT_FIRST * 2_u32.pow(doublings));
+        health.put_out()
+    }
+
+    /// A probe passed or failed; `failures_max` failed ones in a row put it out.
+    pub(crate) fn probed(&self, passed: bool, now: Instant, failures_max: u32) -> Change {
+        let mut health = self.health.lock();
+        if !passed {
+            health.failed_probes = health.failed_probes.saturating_add(1);
+            return if health.failed_probes >= failures_max { health.put_out() } else { Change::None };
+        }
+        health.failed_probes = 0;
+        if !health.out || health.not_before.is_some_and(|at| now < at) {
+            return Change::None;
+        }
+        health.out = false;
+        Change::Back
+    }
+}
+
+impl Health {
+    fn put_out(&mut self) -> Change {
+        if std::mem::replace(&mut self.out, true) { Change::None } else { Change::Out }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(url: &str) -> Result<Endpoint, UrlError> {
+        Endpoint::new("e1".parse().unwrap(), Incarnation::new(1), url)
+    }
+
+    #[test]
+    fn paths_go_below_the_base_url() {
+        let path = PathAndQuery::from_static("/v1/models?a=b");
+        let uri = |url| endpoint(url).unwrap().uri(&path).unwrap().to_string();
+        assert_eq!(uri("http://10.0.0.7:8000"), "http://10.0.0.7:8000/v1/models?a=b");
+        assert_eq!(uri("http://engine/base/"), "http://engine/base/v1/models?a=b");
+        for bad in ["https://engine", "engine:8000", "http://", ""] {
+            assert!(endpoint(bad).unwrap_err().to_string().contains("expected http://host:port"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_request_puts_out_at_once_and_a_probe_brings_back_later_and_later() {
+        let (endpoint, start) = (endpoint("http://e").unwrap(), Instant::now());
+        let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
+        assert_eq!(endpoint.failed(at(0.0)), Change::Out);
+        assert_eq!(endpoint.failed(at(0.0)), Change::None, "it was out already");
+        assert!(!endpoint.is_healthy());
+        assert_eq!(endpoint.probed(true, at(1.9), 3), Change::None, "two failures: 2 s");
+        assert_eq!(endpoint.probed(true, at(2.1), 3), Change::Back);
+        endpoint.answered();
+        assert_eq!(endpoint.failed(at(3.0)), Change::Out);
+        assert_eq!(endpoint.probed(true, at(4.1), 3), Change::Back, "an answer in between: 1 s again");
+    }
+
+    #[test]
+    fn probes_put_out_only_in_a_row() {
+        let (endpoint, now) = (endpoint("http://e").unwrap(), Instant::now());
+        for passed in [false, false, true, false, false] {
+            assert_eq!(endpoint.probed(passed, now, 3), Change::None);
+        }
+        assert_eq!(endpoint.probed(false, now, 3), Change::Out);
+        assert_eq!(endpoint.probed(true, now, 3), Change::Back);
+    }
+}

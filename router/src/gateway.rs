@@ -1,0 +1,288 @@
+//! One request: read, understood, sent where it is cheapest, and answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::{HeaderValue, Method, Request, Response, StatusCode, request};
+use http_body_util::{BodyExt, Either, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+use weft_policy::{Decision, Fleet, Terms};
+use weft_types::EndpointId;
+
+use crate::answer::{self, Body, Refusal};
+use crate::config::Limits;
+use crate::endpoint::{Change, ENDPOINT_HEADER, Endpoint};
+use crate::metrics::{Metrics, Outcome};
+use crate::models::{Model, Models};
+use crate::prompt::{Prompt, Prompts, Scan, Surface};
+use crate::relay::{Booking, Exchange, Relay};
+use crate::upstream::{Arrived, Ask, Upstream, strip_hop_headers, strip_request_headers};
+
+const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-weft-request-id");
+const MATCHED_HEADER: HeaderName = HeaderName::from_static("x-weft-matched-tokens");
+
+/// Endpoints that a request may be sent to, one after the other.
+const ATTEMPTS: usize = 2;
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) models: ArcSwap<Models>,
+    pub(crate) fleet: Arc<Mutex<Fleet>>,
+    pub(crate) prompts: Prompts,
+    pub(crate) upstream: Upstream,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) limits: Limits,
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) draining: AtomicBool,
+    pub(crate) debug_headers: bool,
+}
+
+/// A request that was understood and is to be sent.
+struct Routing<'a> {
+    id: String,
+    model: &'a Arc<Model>,
+    prompt: Prompt,
+    streamed: bool,
+    ask: Ask,
+    /// When its body was whole.
+    whole: Instant,
+}
+
+/// An endpoint's answer, and how the request came there.
+struct Routed {
+    id: String,
+    endpoint: Arc<Endpoint>,
+    terms: Terms,
+    prompt_tokens: u32,
+    streamed: bool,
+    whole: Instant,
+    arrived: Arrived,
+}
+
+impl Gateway {
+    /// Answers one request, always. Dropping the future gives the request up, at the engine too.
+    pub(crate) async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path();
+        match (request.method(), path) {
+            (&Method::GET, "/health") => answer::health(self.ready()),
+            (_, "/health") => Refusal::Method { path: path.to_owned(), allowed: "GET" }.into_response(),
+            (&Method::GET, "/v1/models") => answer::models(self.models.load().names()),
+            (&Method::POST, "/v1/chat/completions") => self.exchange(Surface::Chat, request).await,
+            (&Method::POST, "/v1/completions") => self.exchange(Surface::Completion, request).await,
+            (_, "/v1/chat/completions" | "/v1/completions") => {
+                Refusal::Method { path: path.to_owned(), allowed: "POST" }.into_response()
+            }
+            (_, path) if path.starts_with("/v1/") => self.exchange(Surface::Other, request).await,
+            (_, path) => Refusal::UnknownPath { path: path.to_owned() }.into_response(),
+        }
+    }
+
+    /// Somebody would answer a request that came now.
+    pub(crate) fn ready(&self) -> Result<(), String> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err("shutting down".to_owned());
+        }
+        let models = self.models.load();
+        match models.endpoints().values().any(|endpoint| endpoint.is_healthy()) {
+            true => Ok(()),
+            false => Err(format!("none of {} endpoints is healthy", models.endpoints().len())),
+        }
+    }
+
+    /// Shows in the metrics how many endpoints are healthy.
+    pub(crate) fn count_endpoints(&self) {
+        let models = self.models.load();
+        let healthy = models.endpoints().values().filter(|endpoint| endpoint.is_healthy()).count();
+        self.metrics.endpoints(healthy, models.endpoints().len() - healthy);
+    }
+
+    async fn exchange(&self, surface: Surface, request: Request<Incoming>) -> Response<Body> {
+        let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() else {
+            self.metrics.ended(Outcome::Refused);
+            return Refusal::Overloaded { in_flight: self.limits.requests }.into_response();
+        };
+        let mut exchange = Exchange::begin(&self.metrics, permit);
+        match self.route(surface, request, &mut exchange).await {
+            Ok(routed) => self.pass_on(routed, exchange),
+            Err(refusal) => {
+                exchange.outcome = match &refusal {
+                    Refusal::Upstream { .. } => Outcome::Failed,
+                    refusal if refusal.is_bad_request() => Outcome::BadRequest,
+                    _ => Outcome::Refused,
+                };
+                refusal.into_response()
+            }
+        }
+    }
+
+    async fn route(
+        &self,
+        surface: Surface,
+        request: Request<Incoming>,
+        exchange: &mut Exchange,
+    ) -> Result<Routed, Refusal> {
+        let (head, body) = request.into_parts();
+        let body = self.read_body(&head, body).await?;
+        let whole = Instant::now();
+        let models = self.models.load_full();
+        let (model, streamed) = named(&models, surface, &body)?;
+        let prompt = self.prompts.read(surface, model, &body).await?;
+        let id = format!("{:016x}", rand::random::<u64>());
+        let routing = Routing { ask: ask(head, body, &id)?, id, model, prompt, streamed, whole };
+        self.attempt(routing, exchange).await
+    }
+
+    async fn read_body(&self, head: &request::Parts, body: Incoming) -> Result<Bytes, Refusal> {
+        let bytes_max = self.limits.body.bytes();
+        let too_large = Refusal::TooLarge { bytes_max };
+        let announced = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|length| length > bytes_max) {
+            return Err(too_large);
+        }
+        let limited = Limited::new(body, usize::try_from(bytes_max).unwrap_or(usize::MAX));
+        let within = self.limits.body_within;
+        match timeout(within, limited.collect()).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large),
+            Ok(Err(error)) => Err(Refusal::BadRequest(format!("the body broke off: {error}"))),
+            Err(_) => Err(Refusal::SlowBody { within }),
+        }
+    }
+
+    /// Sends it to the best endpoint, and to the next best if that one does not answer.
+    async fn attempt(&self, routing: Routing<'_>, exchange: &mut Exchange) -> Result<Routed, Refusal> {
+        let mut tried: Vec<EndpointId> = Vec::with_capacity(ATTEMPTS);
+        let mut unanswered = Refusal::NoEndpoint { model: routing.model.name.clone() };
+        let mut busy = None;
+        while tried.len() < ATTEMPTS {
+            let Some((decision, endpoint)) = self.decide(&routing, &tried, exchange) else { break };
+            match self.upstream.ask(&endpoint, &routing.ask).await {
+                Ok(arrived) => {
+                    endpoint.answered();
+                    let unavailable = unavailable(arrived.head.status);
+                    let routed = routing.answered(endpoint, *decision.terms(), arrived);
+                    if !unavailable {
+                        return Ok(routed);
+                    }
+                    tried.push(routed.endpoint.id.clone());
+                    busy = Some(routed);
+                }
+                Err(reason) => {
+                    self.endpoint_failed(&endpoint, &routing.id, &reason);
+                    unanswered = Refusal::Upstream { endpoint: endpoint.id.to_string(), reason };
+                    tried.push(endpoint.id.clone());
+                }
+            }
+            exchange.unbook();
+        }
+        busy.ok_or(unanswered)
+    }
+
+    fn decide(
+        &self,
+        routing: &Routing<'_>,
+        tried: &[EndpointId],
+        exchange: &mut Exchange,
+    ) -> Option<(Decision, Arc<Endpoint>)> {
+        let Routing { id, model, prompt, streamed, whole, .. } = routing;
+        let candidates = prompt.candidates(model, tried);
+        let (now, dice) = (Instant::now(), rand::random());
+        let decision = self.fleet.lock().decide(now, prompt.tokens, *streamed, &candidates, dice)?;
+        exchange.book(Booking { fleet: Arc::clone(&self.fleet), ticket: decision.ticket });
+        match tried.last() {
+            None => self.metrics.decided(now - *whole, prompt.tokens, decision.terms()),
+            Some(_) => self.metrics.retries.inc(),
+        }
+        let served = model.served.iter().find(|served| served.endpoint.id == *decision.endpoint())?;
+        debug!(
+            request = id, model = %model.name, tokens = prompt.tokens, endpoint = %decision.endpoint(), beta = decision.beta,
+            considered = ?decision.considered, "routed"
+        );
+        Some((decision, Arc::clone(&served.endpoint)))
+    }
+
+    fn endpoint_failed(&self, endpoint: &Endpoint, request: &str, reason: &str) {
+        warn!(request, endpoint = %endpoint.id, url = %endpoint.url, "no answer: {reason}");
+        if endpoint.failed(Instant::now()) == Change::Out {
+            info!(endpoint = %endpoint.id, "endpoint is out until a probe finds it well");
+            self.count_endpoints();
+        }
+    }
+
+    fn pass_on(&self, routed: Routed, exchange: Exchange) -> Response<Body> {
+        let Routed { id, endpoint, terms, prompt_tokens, streamed, whole, arrived } = routed;
+        let Arrived { mut head, first, rest } = arrived;
+        strip_hop_headers(&mut head.headers);
+        head.headers.insert(ENDPOINT_HEADER, endpoint.label.clone());
+        head.headers.insert(REQUEST_ID_HEADER, HeaderValue::from_str(&id).expect("hexadecimal digits are visible ASCII"));
+        if self.debug_headers {
+            head.headers.insert(MATCHED_HEADER, prompt_tokens.saturating_sub(terms.computed_tokens).into());
+        }
+        let content_type = head.headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+        let events = content_type.starts_with(b"text/event-stream");
+        if streamed && events {
+            exchange.first_token();
+            self.metrics.first_byte(whole.elapsed());
+        }
+        let relay = Relay::new(first, rest, events, endpoint, exchange, self.limits.endpoint_stall);
+        Response::from_parts(head, Either::Right(relay))
+    }
+}
+
+impl Routing<'_> {
+    fn answered(&self, endpoint: Arc<Endpoint>, terms: Terms, arrived: Arrived) -> Routed {
+        Routed {
+            id: self.id.clone(),
+            endpoint,
+            terms,
+            prompt_tokens: self.prompt.tokens,
+            streamed: self.streamed,
+            whole: self.whole,
+            arrived,
+        }
+    }
+}
+
+/// The model that a body names, and whether it asks for a stream.
+fn named<'m>(models: &'m Models, surface: Surface, body: &[u8]) -> Result<(&'m Arc<Model>, bool), Refusal> {
+    let scan = match Scan::parse(body) {
+        Ok(scan) => scan,
+        // A file upload names its model in a form, and a `GET` has no body.
+        Err(_) if surface == Surface::Other => Scan::default(),
+        Err(refusal) => return Err(refusal),
+    };
+    let model = match &scan.model {
+        Some(name) => models.get(name),
+        None => models.only(),
+    };
+    let known = || models.names().collect::<Vec<_>>().join(", ");
+    match (model, scan.model) {
+        (Some(model), _) => Ok((model, scan.stream.unwrap_or(false))),
+        (None, Some(asked)) => Err(Refusal::UnknownModel { asked: asked.into_owned(), known: known() }),
+        (None, None) => Err(Refusal::BadRequest(format!("name a model in the body; known models: {}", known()))),
+    }
+}
+
+fn ask(head: request::Parts, body: Bytes, id: &str) -> Result<Ask, Refusal> {
+    let request::Parts { method, uri, mut headers, .. } = head;
+    strip_request_headers(&mut headers);
+    let id = HeaderValue::from_str(id).expect("hexadecimal digits are visible ASCII");
+    headers.entry("x-request-id").or_insert(id);
+    let path = uri.path_and_query().cloned();
+    let path = path.ok_or_else(|| Refusal::BadRequest(format!("'{uri}' has no path")))?;
+    Ok(Ask { method, path, headers, body })
+}
+
+/// The endpoint answered that it cannot: another may.
+fn unavailable(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}

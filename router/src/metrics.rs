@@ -1,0 +1,152 @@
+//! What the router counts.
+
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, exponential_buckets,
+};
+use weft_policy::Terms;
+
+/// How a request ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// An engine's answer, whatever its status, went through whole.
+    Answered,
+    /// Refused: the fault is the client's.
+    BadRequest,
+    /// Refused: too many requests, or nobody to send it to.
+    Refused,
+    /// No endpoint answered.
+    Failed,
+    /// The engine died in the middle of its answer.
+    Broken,
+    /// The client left.
+    Cancelled,
+}
+
+impl Outcome {
+    const ALL: [Self; 6] =
+        [Self::Answered, Self::BadRequest, Self::Refused, Self::Failed, Self::Broken, Self::Cancelled];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::BadRequest => "bad_request",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Broken => "broken",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Where matched tokens were expected to come from.
+const SOURCES: [&str; 3] = ["device", "local", "peer"];
+
+/// Counters of a router.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    requests: IntCounterVec,
+    decision: Histogram,
+    ttft: Histogram,
+    prompt_tokens: IntCounter,
+    matched_tokens: IntCounterVec,
+    pub(crate) retries: IntCounter,
+    pub(crate) in_flight: IntGauge,
+    endpoints: IntGaugeVec,
+}
+
+impl Metrics {
+    /// Registers the family `weft_router_*`.
+    ///
+    /// # Panics
+    /// If the registry has it already: a process routes once.
+    pub(crate) fn register(registry: &Registry) -> Self {
+        let metrics = Self::new().expect("constant names and buckets are valid");
+        metrics.show_zeros();
+        let Self { requests, decision, ttft, prompt_tokens, matched_tokens, retries, in_flight, endpoints } = &metrics;
+        let all: [Box<dyn Collector>; 8] = [
+            Box::new(requests.clone()),
+            Box::new(decision.clone()),
+            Box::new(ttft.clone()),
+            Box::new(prompt_tokens.clone()),
+            Box::new(matched_tokens.clone()),
+            Box::new(retries.clone()),
+            Box::new(in_flight.clone()),
+            Box::new(endpoints.clone()),
+        ];
+        for collector in all {
+            registry.register(collector).expect("a process registers its router once");
+        }
+        metrics
+    }
+
+    fn new() -> Result<Self, prometheus::Error> {
+        let seconds = |name, help, from| {
+            let buckets = exponential_buckets(from, 2.0, 18)?;
+            Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))
+        };
+        let labelled = |name, help, label| IntCounterVec::new(Opts::new(name, help), &[label]);
+        Ok(Self {
+            requests: labelled("weft_router_requests_total", "Requests, by how they ended.", "outcome")?,
+            decision: seconds(
+                "weft_router_decision_seconds",
+                "From a whole request to the endpoint picked: template, tokens, hashes, lookup, cost.",
+                20e-6,
+            )?,
+            ttft: seconds(
+                "weft_router_ttft_seconds",
+                "From a whole request to the first byte of a streamed answer.",
+                1e-3,
+            )?,
+            prompt_tokens: IntCounter::new("weft_router_prompt_tokens_total", "Tokens of prompts routed.")?,
+            matched_tokens: labelled(
+                "weft_router_matched_tokens_total",
+                "Tokens of prompts expected not to be computed, by source.",
+                "source",
+            )?,
+            retries: IntCounter::new("weft_router_retries_total", "Requests tried at a second endpoint.")?,
+            in_flight: IntGauge::new("weft_router_in_flight_requests", "Requests in flight.")?,
+            endpoints: IntGaugeVec::new(
+                Opts::new("weft_router_endpoints", "Endpoints known, by whether they are sent requests."),
+                &["state"],
+            )?,
+        })
+    }
+
+    pub(crate) fn ended(&self, outcome: Outcome) {
+        self.requests.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// A request was routed, so long after it had arrived.
+    pub(crate) fn decided(&self, took: Duration, tokens: u32, terms: &Terms) {
+        self.decision.observe(took.as_secs_f64());
+        self.prompt_tokens.inc_by(u64::from(tokens));
+        let device = tokens.saturating_sub(terms.computed_tokens + terms.local_tokens + terms.peer_tokens);
+        for (source, tokens) in SOURCES.iter().zip([device, terms.local_tokens, terms.peer_tokens]) {
+            self.matched_tokens.with_label_values(&[*source]).inc_by(u64::from(tokens));
+        }
+    }
+
+    pub(crate) fn first_byte(&self, took: Duration) {
+        self.ttft.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn endpoints(&self, healthy: usize, out: usize) {
+        for (state, count) in [("healthy", healthy), ("out", out)] {
+            self.endpoints.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// A counter that appears with its first increment has lost that increment to any `rate()`.
+    fn show_zeros(&self) {
+        for outcome in Outcome::ALL {
+            self.requests.with_label_values(&[outcome.as_str()]).inc_by(0);
+        }
+        for source in SOURCES {
+            self.matched_tokens.with_label_values(&[source]).inc_by(0);
+        }
+        self.endpoints(0, 0);
+    }
+}

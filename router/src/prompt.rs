@@ -1,0 +1,151 @@
+//! From a request body to how much of its prompt is held where.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tracing::debug;
+use weft_policy::{Candidate, Overlap};
+use weft_tokens::{ModelFiles, TokensError};
+use weft_types::{BlockHash, EndpointId};
+
+use crate::answer::Refusal;
+use crate::models::Model;
+use crate::residency::{Holdings, Residency};
+
+/// What every body is scanned for; the rest of it is checked to be JSON and left alone.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Scan<'a> {
+    #[serde(borrow)]
+    pub(crate) model: Option<Cow<'a, str>>,
+    #[serde(default)]
+    pub(crate) stream: Option<bool>,
+}
+
+impl<'a> Scan<'a> {
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Refusal> {
+        serde_json::from_slice(body).map_err(|error| Refusal::BadRequest(format!("the body is not as expected: {error}")))
+    }
+}
+
+/// How the prompt stands in the body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Surface {
+    /// `/v1/chat/completions`: `messages`.
+    Chat,
+    /// `/v1/completions`: `prompt`.
+    Completion,
+    /// Anything else: a prompt that is not looked for.
+    Other,
+}
+
+/// A prompt, as the policy wants to know it.
+#[derive(Debug)]
+pub(crate) struct Prompt {
+    pub(crate) tokens: u32,
+    /// By index in [`Model::hashers`]; empty where nothing is known.
+    holdings: Vec<Holdings>,
+}
+
+impl Prompt {
+    /// English text has about 4 bytes a token; only used where there is no tokenizer to ask.
+    const BYTES_A_TOKEN: usize = 4;
+
+    fn by_size(body: &[u8]) -> Self {
+        Self { tokens: count(body.len() / Self::BYTES_A_TOKEN), holdings: Vec::new() }
+    }
+
+    /// The endpoints of the model, without those tried before.
+    pub(crate) fn candidates(&self, model: &Model, tried: &[EndpointId]) -> Vec<Candidate> {
+        let candidate = |served: &crate::models::Served| {
+            let holdings = served.hasher.and_then(|hasher| self.holdings.get(hasher));
+            Candidate {
+                endpoint: served.endpoint.id.clone(),
+                usable: served.endpoint.is_healthy() && !tried.contains(&served.endpoint.id),
+                overlap: holdings.map_or_else(Overlap::default, |holdings| {
+                    holdings.overlap(&served.endpoint.id, served.node.as_ref())
+                }),
+            }
+        };
+        model.served.iter().map(candidate).collect()
+    }
+}
+
+/// Turns prompts into tokens without keeping the reactor from its sockets.
+pub(crate) struct Prompts {
+    residency: Arc<dyn Residency>,
+    /// Tokenising is pure CPU work: more at once than cores only makes all of them late.
+    cores: Semaphore,
+}
+
+impl Prompts {
+    /// A body up to this size is tokenised where it arrives: at 3.6 MB/s it holds the reactor up for 0.6 ms at worst, and the
+    /// hop to another thread and back costs about 0.05 ms.
+    const INLINE_BYTES_MAX: usize = 2 << 10;
+
+    pub(crate) fn new(residency: Arc<dyn Residency>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { residency, cores: Semaphore::new(cores) }
+    }
+
+    /// The prompt of a request, and who holds how much of it.
+    ///
+    /// What cannot be told here is routed by its size; what no engine would take is refused.
+    pub(crate) async fn read(&self, surface: Surface, model: &Arc<Model>, body: &Bytes) -> Result<Prompt, Refusal> {
+        let Some(files) = model.files.clone().filter(|_| surface != Surface::Other) else {
+            return Ok(Prompt::by_size(body));
+        };
+        if body.len() <= Self::INLINE_BYTES_MAX {
+            return read(surface, model, &files, body, &*self.residency);
+        }
+        let _core = self.cores.acquire().await.expect("the semaphore is never closed");
+        let (model, body, residency) = (Arc::clone(model), body.clone(), Arc::clone(&self.residency));
+        let reading = tokio::task::spawn_blocking(move || read(surface, &model, &files, &body, &*residency));
+        reading.await.map_err(|error| Refusal::BadRequest(format!("the prompt could not be read: {error}")))?
+    }
+}
+
+impl std::fmt::Debug for Prompts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prompts").field("cores", &self.cores).finish_non_exhaustive()
+    }
+}
+
+fn read(
+    surface: Surface,
+    model: &Model,
+    files: &ModelFiles,
+    body: &[u8],
+    residency: &dyn Residency,
+) -> Result<Prompt, Refusal> {
+    let tokens = match surface {
+        Surface::Chat => files.chat_prompt(body),
+        Surface::Completion => files.completion_prompt(body),
+        Surface::Other => return Ok(Prompt::by_size(body)),
+    };
+    match tokens {
+        Ok(tokens) => {
+            let holdings = model.hashers.iter().map(|hasher| {
+                let prefix: Vec<_> = hasher.prefix(&tokens).iter().map(BlockHash::index_key).collect();
+                let (matches, roster) = residency.lookup(&prefix);
+                Holdings::new(&matches, &roster, hasher.block_size())
+            });
+            Ok(Prompt { tokens: count(tokens.len()), holdings: holdings.collect() })
+        }
+        Err(error) if error.is_bad_request() => Err(Refusal::BadRequest(error.to_string())),
+        Err(error @ (TokensError::Unsupported(_) | TokensError::NoTemplate)) => {
+            debug!(model = %model.name, "routed by load: {error}");
+            Ok(Prompt::by_size(body))
+        }
+        Err(error) => {
+            tracing::warn!(model = %model.name, "routed by load: {error}");
+            Ok(Prompt::by_size(body))
+        }
+    }
+}
+
+fn count(tokens: usize) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,242 @@
+//! A router as one thing: everything bound, or an error; drained at the end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::uri::PathAndQuery;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{info, warn};
+use weft_metadata_client::{FollowerMetrics, MetadataClient};
+use weft_policy::Fleet;
+use weft_service::admin::{Admin, AdminError, Hooks};
+use weft_service::config::ConfigError;
+use weft_service::telemetry::Telemetry;
+use weft_tokens::{ModelFiles, TokensError};
+use weft_transport::{Fabric, Identity, IdentityError, Profile};
+use weft_types::Roster;
+
+use crate::config::Config;
+use crate::endpoint::{Endpoint, UrlError};
+use crate::gateway::Gateway;
+use crate::health;
+use crate::metrics::Metrics;
+use crate::models::{Models, Tokenizers};
+use crate::prompt::Prompts;
+use crate::residency::{Nowhere, Residency};
+use crate::server::Server;
+use crate::upstream::Upstream;
+
+/// A router at work. Dropping it ends it at once; [`Router::drain`] ends it properly.
+#[derive(Debug)]
+pub struct Router {
+    gateway: Arc<Gateway>,
+    server: Server,
+    admin: Admin,
+    fabric: Option<Fabric>,
+    _tasks: DropGuard,
+}
+
+/// Why a router was not started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The clients' address is in use or not ours.
+    #[error("cannot bind the clients' address {addr}: choose another with `http = \"ip:port\"`")]
+    Http {
+        /// Where.
+        addr: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The admin port.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// `metadata` without `identity`.
+    #[error("metadata members are configured, but no identity: set identity.cert, identity.key and identity.ca")]
+    NoIdentity,
+    /// The files of the identity cannot be read.
+    #[error(transparent)]
+    IdentityFiles(#[from] ConfigError),
+    /// The files of the identity are something else.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The fabric's socket.
+    #[error(transparent)]
+    Fabric(#[from] weft_transport::BindError),
+    /// A model's folder.
+    #[error("the files of model '{model}' cannot be used")]
+    Model {
+        /// Name in the configuration.
+        model: String,
+        /// Why.
+        #[source]
+        source: TokensError,
+    },
+    /// A static endpoint's URL.
+    #[error(transparent)]
+    Endpoint(#[from] UrlError),
+    /// The path of the probe.
+    #[error("health.path '{path}' is not a path: expected one such as /health")]
+    HealthPath {
+        /// As configured.
+        path: String,
+    },
+}
+
+impl Router {
+    /// Binds everything and serves. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// The first thing that is not as configured; nothing stays bound.
+    pub async fn bind(config: Config, telemetry: &Telemetry) -> Result<Self, BindError> {
+        if config.metadata.is_empty() {
+            return Self::start(config, telemetry, Arc::new(Nowhere::new()), None).await;
+        }
+        let identity = config.identity.as_ref().ok_or(BindError::NoIdentity)?.read()?;
+        let identity = Identity::from_pem(&identity.cert, &identity.key, &identity.ca)?;
+        let metrics = weft_transport::Metrics::register(&telemetry.registry);
+        let fabric = Fabric::bind(config.fabric, Profile::Control, &identity, metrics)?;
+        let client = MetadataClient::new(fabric.clone(), config.metadata.clone());
+        let follower = client.follow(FollowerMetrics::register(&telemetry.registry));
+        Self::start(config, telemetry, Arc::new(follower), Some(fabric)).await
+    }
+
+    /// As [`Router::bind`], with a directory that is kept by somebody else.
+    ///
+    /// # Errors
+    /// As [`Router::bind`].
+    pub async fn bind_with(
+        config: Config,
+        telemetry: &Telemetry,
+        residency: Arc<dyn Residency>,
+    ) -> Result<Self, BindError> {
+        Self::start(config, telemetry, residency, None).await
+    }
+
+    async fn start(
+        config: Config,
+        telemetry: &Telemetry,
+        residency: Arc<dyn Residency>,
+        fabric: Option<Fabric>,
+    ) -> Result<Self, BindError> {
+        let http_error = |source| BindError::Http { addr: config.http, source };
+        let listener = TcpListener::bind(config.http).await.map_err(http_error)?;
+        let probe_path: PathAndQuery =
+            config.health.path.parse().map_err(|_| BindError::HealthPath { path: config.health.path.clone() })?;
+        let updating = Updating::new(&config)?;
+        let rosters = residency.rosters();
+        let gateway = Arc::new(Gateway {
+            models: ArcSwap::from_pointee(updating.models(&rosters.borrow(), &Models::default())),
+            fleet: Arc::new(Mutex::new(Fleet::new(config.policy, config.priors))),
+            prompts: Prompts::new(residency),
+            upstream: Upstream::new(&config.limits),
+            metrics: Arc::new(Metrics::register(&telemetry.registry)),
+            slots: Arc::new(Semaphore::new(config.limits.requests)),
+            limits: config.limits.clone(),
+            draining: AtomicBool::new(false),
+            debug_headers: config.debug_headers,
+        });
+        gateway.count_endpoints();
+        let admin = Admin::bind(config.admin, telemetry, hooks(&gateway)).await?;
+        let server = Server::start(listener, Arc::clone(&gateway), &config.limits).map_err(http_error)?;
+        let stop = CancellationToken::new();
+        let probing = health::probe(Arc::clone(&gateway), config.health, probe_path);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(probing));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(updating.run(rosters, Arc::clone(&gateway))));
+        Ok(Self { gateway, server, admin, fabric, _tasks: stop.drop_guard() })
+    }
+
+    /// Where clients come.
+    #[must_use]
+    pub fn http_addr(&self) -> SocketAddr {
+        self.server.addr()
+    }
+
+    /// Probes and metrics.
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.addr()
+    }
+
+    /// Takes no more requests, lets those in flight end for so long, cuts off the rest, and closes.
+    pub async fn drain(self, within: Duration) {
+        self.gateway.draining.store(true, Ordering::Relaxed);
+        if !self.server.drain(within).await {
+            warn!("requests were still in flight after {within:?}: cut off");
+        }
+        if let Some(fabric) = &self.fabric {
+            fabric.close().await;
+        }
+    }
+}
+
+/// Keeps the models what the roster says.
+struct Updating {
+    fixed: Vec<Arc<Endpoint>>,
+    config: Vec<crate::config::EndpointConfig>,
+    tokenizers: Tokenizers,
+    salt: String,
+}
+
+impl Updating {
+    fn new(config: &Config) -> Result<Self, BindError> {
+        let files = |model: &crate::config::ModelConfig| match ModelFiles::load(&model.folder) {
+            Ok(files) => Ok((model.name.clone(), Arc::new(files))),
+            Err(source) => Err(BindError::Model { model: model.name.clone(), source }),
+        };
+        Ok(Self {
+            fixed: Models::fixed(&config.endpoints)?,
+            config: config.endpoints.clone(),
+            tokenizers: config.models.iter().map(files).collect::<Result<_, _>>()?,
+            salt: config.cache_salt.clone(),
+        })
+    }
+
+    fn models(&self, roster: &Roster, before: &Models) -> Models {
+        Models::new(roster, &self.fixed, &self.config, &self.tokenizers, &self.salt, before)
+    }
+
+    async fn run(self, mut rosters: watch::Receiver<Arc<Roster>>, gateway: Arc<Gateway>) {
+        while rosters.changed().await.is_ok() {
+            let roster = Arc::clone(&rosters.borrow_and_update());
+            let models = self.models(&roster, &gateway.models.load());
+            gateway.fleet.lock().retain(|endpoint| models.endpoints().contains_key(endpoint));
+            info!(models = ?models.names().collect::<Vec<_>>(), endpoints = models.endpoints().len(), "the roster changed");
+            gateway.models.store(Arc::new(models));
+            gateway.count_endpoints();
+        }
+    }
+}
+
+fn hooks(gateway: &Arc<Gateway>) -> Hooks {
+    let (ready, state) = (Arc::clone(gateway), Arc::clone(gateway));
+    Hooks { ready: Arc::new(move || ready.ready()), state: Arc::new(move || describe(&state)) }
+}
+
+/// Endpoints, with what was learnt of them.
+fn describe(gateway: &Gateway) -> serde_json::Value {
+    let models = gateway.models.load();
+    let learnt = gateway.fleet.lock().view();
+    let endpoint = |endpoint: &Arc<Endpoint>| {
+        json!({
+            "name": endpoint.id,
+            "url": endpoint.url,
+            "healthy": endpoint.is_healthy(),
+            "learnt": learnt.iter().find(|view| view.endpoint == endpoint.id),
+        })
+    };
+    json!({
+        "models": models.names().collect::<Vec<_>>(),
+        "endpoints": models.endpoints().values().map(endpoint).collect::<Vec<_>>(),
+        "in_flight": gateway.metrics.in_flight.get(),
+        "draining": gateway.draining.load(Ordering::Relaxed),
+    })
+}
