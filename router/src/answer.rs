@@ -20,7 +20,9 @@ pub(crate) enum Refusal {
     BadRequest(String),
     #[error("model '{asked}' is not served here; known models: {known}")]
     UnknownModel { asked: String, known: String },
-    #[error("there is no {path} here: expected /v1/chat/completions, /v1/completions, /v1/models or another path under /v1/")]
+    #[error(
+        "there is no {path} here: expected /v1/chat/completions, /v1/completions, /v1/models or another path under /v1/"
+    )]
     UnknownPath { path: String },
     #[error("{path} takes {allowed} only")]
     Method { path: String, allowed: &'static str },

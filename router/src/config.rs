@@ -150,11 +150,6 @@ impl Default for Limits {
 
 impl Default for HealthConfig {
     fn default() -> Self {
-        Self {
-            every: Duration::from_secs(1),
-            within: Duration::from_secs(2),
-            failures: 3,
-            path: "/health".to_owned(),
-        }
+        Self { every: Duration::from_secs(1), within: Duration::from_secs(2), failures: 3, path: "/health".to_owned() }
     }
 }

@@ -223,7 +223,8 @@ impl Gateway {
         let Arrived { mut head, first, rest } = arrived;
         strip_hop_headers(&mut head.headers);
         head.headers.insert(ENDPOINT_HEADER, endpoint.label.clone());
-        head.headers.insert(REQUEST_ID_HEADER, HeaderValue::from_str(&id).expect("hexadecimal digits are visible ASCII"));
+        head.headers
+            .insert(REQUEST_ID_HEADER, HeaderValue::from_str(&id).expect("hexadecimal digits are visible ASCII"));
         if self.debug_headers {
             head.headers.insert(MATCHED_HEADER, prompt_tokens.saturating_sub(terms.computed_tokens).into());
         }

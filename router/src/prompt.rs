@@ -26,7 +26,8 @@ pub(crate) struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Refusal> {
-        serde_json::from_slice(body).map_err(|error| Refusal::BadRequest(format!("the body is not as expected: {error}")))
+        serde_json::from_slice(body)
+            .map_err(|error| Refusal::BadRequest(format!("the body is not as expected: {error}")))
     }
 }
 

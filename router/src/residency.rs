@@ -116,7 +116,14 @@ mod tests {
         let (e1, n1, n2, n3) = ("e1", "n1", "n2", "n3");
         let device = |rank| HolderKey::Device { endpoint: e1.parse().unwrap(), rank };
         let node = |name: &str, tier| HolderKey::Node { node: name.parse().unwrap(), tier };
-        let keys = vec![device(0), device(1), node(n1, Tier::Host), node(n1, Tier::Disk), node(n2, Tier::Host), node(n3, Tier::Host)];
+        let keys = vec![
+            device(0),
+            device(1),
+            node(n1, Tier::Host),
+            node(n1, Tier::Disk),
+            node(n2, Tier::Host),
+            node(n3, Tier::Host),
+        ];
         let blocks = [2, 1, 3, 5, 7, 6].into_iter().zip(0..);
         let matches: Vec<_> = blocks.map(|(blocks, number)| Match { holder: HolderId::new(number), blocks }).collect();
         let holdings = Holdings::new(&matches, &roster(keys), BlockSize::new(10).unwrap());

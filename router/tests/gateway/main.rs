@@ -1,0 +1,12 @@
+//! A router between real HTTP clients and real HTTP engines, all in this process, on loopback. Engines do what a test
+//! tells them to, step by step, so that nothing here rests on time.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod cancel;
+mod cluster;
+mod engine;
+mod failure;
+mod limits;
+mod pass;
+mod prefix;
