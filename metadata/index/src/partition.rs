@@ -10,9 +10,9 @@ use crate::holders::{Bits, HolderSet, Holders};
 
 /// A block and who holds it.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+pub(crate) struct Entry {
     key: IndexKey,
-    holders: HolderSet,
+    pub(crate) holders: HolderSet,
 }
 
 const _: () = assert!(size_of::<Entry>() == 24, "16 bytes of key and 8 of holders: 100 million blocks depend on it");
@@ -47,12 +47,15 @@ impl Partition {
         self.entries.len()
     }
 
-    pub(crate) fn get(&self, key: &IndexKey) -> Option<(HolderSet, Holders<'_>)> {
-        let entry = self.entries.find(hash(key), |entry| entry.key == *key)?;
-        Some((entry.holders, self.holders(entry)))
+    pub(crate) fn find(&self, key: &IndexKey) -> Option<&Entry> {
+        self.entries.find(hash(key), |entry| entry.key == *key)
     }
 
-    fn holders<'a>(&'a self, entry: &'a Entry) -> Holders<'a> {
+    pub(crate) fn get(&self, key: &IndexKey) -> Option<Holders<'_>> {
+        self.find(key).map(|entry| self.holders(entry))
+    }
+
+    pub(crate) fn holders<'a>(&'a self, entry: &'a Entry) -> Holders<'a> {
         match &entry.holders {
             HolderSet::Few { len, numbers } => Holders::few(&numbers[..usize::from(*len)]),
             HolderSet::Many(at) => Holders::many(&self.many[*at as usize]),

@@ -126,7 +126,7 @@ impl PrefixIndex {
     #[must_use]
     pub fn leading(&self, prefix: &[IndexKey]) -> Vec<Match> {
         let mut matches = Vec::new();
-        let Some((_, first)) = prefix.first().and_then(|key| self.get(key)) else {
+        let Some(first) = prefix.first().and_then(|key| self.partition(key).get(key)) else {
             return matches;
         };
         let mut alive = Bits::default();
@@ -140,15 +140,16 @@ impl PrefixIndex {
         let mut last = None;
         let mut depth = 1;
         for key in &prefix[1..] {
-            let Some((set, holders)) = self.get(key) else {
+            let partition = self.partition(key);
+            let Some(entry) = partition.find(key) else {
                 break;
             };
             // Neighbours mostly lie in the same places. Two bit sets are never taken for equal: the name of one is only its place.
-            if last != Some(set) || matches!(set, HolderSet::Many(_)) {
-                if !alive.keep(holders, |number| end(number, depth)) {
+            if last != Some(entry.holders) || matches!(entry.holders, HolderSet::Many(_)) {
+                if !alive.keep(partition.holders(entry), |number| end(number, depth)) {
                     break;
                 }
-                last = Some(set);
+                last = Some(entry.holders);
             }
             depth += 1;
         }
@@ -160,7 +161,7 @@ impl PrefixIndex {
     /// Whether anybody holds the block, or held it and is not swept yet.
     #[must_use]
     pub fn contains(&self, key: &IndexKey) -> bool {
-        self.get(key).is_some()
+        self.partition(key).find(key).is_some()
     }
 
     /// Blocks of one holder; 0 once retired.
@@ -211,8 +212,8 @@ impl PrefixIndex {
         known
     }
 
-    fn get(&self, key: &IndexKey) -> Option<(HolderSet, Holders<'_>)> {
-        self.partitions[partition_of(key)].get(key)
+    fn partition(&self, key: &IndexKey) -> &Partition {
+        &self.partitions[partition_of(key)]
     }
 
     fn held_by(&self, number: u16) -> u64 {
