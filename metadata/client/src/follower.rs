@@ -53,7 +53,8 @@ pub struct Follower {
 struct Shared {
     view: RwLock<View>,
     roster: watch::Sender<Arc<Roster>>,
-    warm: watch::Sender<bool>,
+    /// Log index of which the view is the state; `None` before the first snapshot.
+    reached: watch::Sender<Option<u64>>,
     heard: Mutex<Instant>,
     metrics: FollowerMetrics,
 }
@@ -63,7 +64,7 @@ impl Follower {
         let shared = Arc::new(Shared {
             view: RwLock::default(),
             roster: watch::Sender::new(Arc::default()),
-            warm: watch::Sender::new(false),
+            reached: watch::Sender::new(None),
             heard: Mutex::new(Instant::now()),
             metrics,
         });
@@ -75,14 +76,19 @@ impl Follower {
     /// A first snapshot has been taken in.
     #[must_use]
     pub fn is_warm(&self) -> bool {
-        *self.shared.warm.borrow()
+        self.shared.reached.borrow().is_some()
     }
 
     /// Resolves once warm.
     pub async fn warm(&self) {
-        let mut warm = self.shared.warm.subscribe();
-        // The sender lives in `self`, so waiting cannot fail.
-        let _ = warm.wait_for(|warm| *warm).await;
+        self.reached(0).await;
+    }
+
+    /// Resolves once the copy is the directory's state as of this log index or a later one.
+    pub async fn reached(&self, index: u64) {
+        let mut reached = self.shared.reached.subscribe();
+        let outcome = reached.wait_for(|reached| reached.is_some_and(|reached| reached >= index)).await;
+        outcome.expect("the sender lives in self");
     }
 
     /// Leading blocks by holder, longest first.
@@ -110,10 +116,10 @@ impl Follower {
         self.shared.roster.subscribe()
     }
 
-    /// Log index of which this is the state; 0 before it is warm.
+    /// Log index of which this is the state; `None` before it is warm.
     #[must_use]
-    pub fn log_index(&self) -> u64 {
-        self.shared.view.read().at
+    pub fn log_index(&self) -> Option<u64> {
+        *self.shared.reached.borrow()
     }
 
     /// Distinct blocks.
@@ -166,8 +172,8 @@ async fn follow(shared: Arc<Shared>, client: MetadataClient) {
     let mut resume = None;
     loop {
         let member = client.group.lock().reader();
-        let mut session = Session { shared: &shared, aside: None, following: false };
-        let end = session.run(&client, member, resume).await;
+        let mut session = Session { shared: &shared, resume, aside: None, following: false };
+        let end = session.run(&client, member).await;
         shared.metrics.ended(end.reason());
         if session.following {
             backoff = Backoff::new();
@@ -176,8 +182,8 @@ async fn follow(shared: Arc<Shared>, client: MetadataClient) {
             debug!(%member, reason = %end, "no watch of the directory from this member");
         }
         // After a fault the copy may be half changed: only a snapshot makes it whole.
-        let whole = *shared.warm.borrow() && !matches!(end, WatchEnd::Fault(_));
-        resume = whole.then(|| shared.view.read().at);
+        let whole = !matches!(end, WatchEnd::Fault(_));
+        resume = shared.reached.borrow().filter(|_| whole);
         client.group.lock().after(member);
         tokio::time::sleep(backoff.next()).await;
     }
@@ -186,27 +192,24 @@ async fn follow(shared: Arc<Shared>, client: MetadataClient) {
 /// One watch of one member.
 struct Session<'a> {
     shared: &'a Shared,
+    /// Where the watch should go on.
+    resume: Option<u64>,
     /// The snapshot being taken in.
-    aside: Option<View>,
+    aside: Option<(u64, View)>,
     /// The copy is the member's state, and its changes go to it.
     following: bool,
 }
 
 impl Session<'_> {
-    async fn run(&mut self, client: &MetadataClient, member: SocketAddr, resume: Option<u64>) -> WatchEnd {
-        match self.follow(client, member, resume).await {
+    async fn run(&mut self, client: &MetadataClient, member: SocketAddr) -> WatchEnd {
+        match self.follow(client, member).await {
             Ok(never) => match never {},
             Err(end) => end,
         }
     }
 
-    async fn follow(
-        &mut self,
-        client: &MetadataClient,
-        member: SocketAddr,
-        resume: Option<u64>,
-    ) -> Result<Infallible, WatchEnd> {
-        let (member, request) = (target(member), WatchRequest { shard: SHARD, resume });
+    async fn follow(&mut self, client: &MetadataClient, member: SocketAddr) -> Result<Infallible, WatchEnd> {
+        let (member, request) = (target(member), WatchRequest { shard: SHARD, resume: self.resume });
         let opening = client.fabric.subscribe::<method::Watch>(&member, &request, OPEN_WITHIN);
         let mut items = opening.await.map_err(WatchEnd::Unreachable)?;
         loop {
@@ -221,11 +224,11 @@ impl Session<'_> {
         match item {
             WatchItem::SnapshotBegin { index, roster } => {
                 self.following = false;
-                self.aside = Some(View::begin(index, roster)?);
+                self.aside = Some((index, View::begin(roster)?));
             }
-            WatchItem::SnapshotBlocks(blocks) => self.aside.as_mut().ok_or(Fault::OutOfPlace)?.fill(&blocks)?,
+            WatchItem::SnapshotBlocks(blocks) => self.aside.as_mut().ok_or(Fault::OutOfPlace)?.1.fill(&blocks)?,
             WatchItem::SnapshotEnd => self.install()?,
-            WatchItem::Resumed if self.aside.is_none() && *self.shared.warm.borrow() => self.following = true,
+            WatchItem::Resumed if self.resume.is_some() && self.aside.is_none() => self.following = true,
             WatchItem::Changes { index, changes } if self.following => self.change(index, changes)?,
             WatchItem::Heartbeat { index, .. } if self.following => self.reached(index),
             WatchItem::CutOff(reason) => return Err(WatchEnd::CutOff(reason)),
@@ -238,13 +241,12 @@ impl Session<'_> {
 
     /// Swaps the snapshot in; the old view is freed outside of the lock.
     fn install(&mut self) -> Result<(), Fault> {
-        let view = self.aside.take().ok_or(Fault::OutOfPlace)?;
-        let (at, roster) = (view.at, Arc::clone(&view.roster));
+        let (at, view) = self.aside.take().ok_or(Fault::OutOfPlace)?;
+        let roster = Arc::clone(&view.roster);
         let old = std::mem::replace(&mut *self.shared.view.write(), view);
         drop(old);
         self.following = true;
         self.shared.roster.send_replace(roster);
-        self.shared.warm.send_replace(true);
         self.shared.metrics.snapshots.inc();
         self.reached(at);
         Ok(())
@@ -280,9 +282,11 @@ impl Session<'_> {
     /// The copy is the directory's state as of `index`.
     fn reached(&self, index: u64) {
         let mut view = self.shared.view.write();
-        view.at = view.at.max(index);
         view.index.sweep(SWEEP_STEP);
-        self.shared.metrics.index.set(i64::try_from(view.at).unwrap_or(i64::MAX));
-        self.shared.metrics.blocks.set(i64::try_from(view.index.len()).unwrap_or(i64::MAX));
+        let blocks = view.index.len();
+        drop(view);
+        self.shared.reached.send_replace(Some(index));
+        self.shared.metrics.index.set(i64::try_from(index).unwrap_or(i64::MAX));
+        self.shared.metrics.blocks.set(i64::try_from(blocks).unwrap_or(i64::MAX));
     }
 }

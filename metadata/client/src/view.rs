@@ -6,13 +6,11 @@ use weft_index::{Change, DirectoryChange, PrefixIndex};
 use weft_metadata_proto::v1::BlockList;
 use weft_types::{HolderGrant, HolderId, Roster};
 
-/// Index and roster as of one log index.
+/// Index and roster, as of the same log index.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
     pub(crate) index: PrefixIndex,
     pub(crate) roster: Arc<Roster>,
-    /// Log index of which this is the state.
-    pub(crate) at: u64,
 }
 
 /// Something a metadata member must not say.
@@ -28,11 +26,11 @@ pub(crate) enum Fault {
 
 impl View {
     /// An empty copy, to be filled with a snapshot's blocks.
-    pub(crate) fn begin(at: u64, roster: Roster) -> Result<Self, Fault> {
+    pub(crate) fn begin(roster: Roster) -> Result<Self, Fault> {
         for holder in roster.holders.keys() {
             check_number(*holder)?;
         }
-        Ok(Self { index: PrefixIndex::new(), roster: Arc::new(roster), at })
+        Ok(Self { index: PrefixIndex::new(), roster: Arc::new(roster) })
     }
 
     /// Takes in a piece of a snapshot.
