@@ -240,6 +240,7 @@ fn retriable(error: CallError) -> Result<String, MetadataError> {
             }
             _ => Ok(error.to_string()),
         },
+        CallError::TooLong { .. } => Err(MetadataError::Refused(error.to_string())),
         _ => Ok(error.to_string()),
     }
 }
