@@ -5,7 +5,8 @@
 //! - *tool*: single calls behind one of two long hot prompts, with short questions and very short answers;
 //! - *agent*: loops of dozens of turns, seconds apart, whose prompt is the whole log, behind one of many system prompts.
 //!
-//! Sessions begin uniformly over the span; what they would ask after its end is left out, as a trace's window does.
+//! Sessions lie uniformly in the span, each as a whole, since their statistics are of sessions as a trace's window shows them;
+//! what a session would ask later than a span after its beginning is left out.
 
 use std::time::Duration;
 
@@ -169,18 +170,17 @@ impl Generator<'_> {
     }
 
     fn session(&mut self, kind: &Kind, prompt: &[u64], rows: &mut Vec<Row>) {
-        let span_ms = self.shape.span.as_secs_f64() * 1000.0;
-        let turns = self.turns(&kind.turns);
         let shared = prompt.len() as f64 * f64::from(self.shape.block_tokens);
         let mut log = Log { ids: prompt.to_vec(), tokens: shared };
-        let (mut at, mut think) = (self.dice.random_range(0.0..span_ms), 0.0);
-        let session = self.sessions;
+        let (mut at, mut think) = (0.0, 0.0);
+        let session = SessionId::Number(self.sessions);
         self.sessions += 1;
-        for turn in 0..turns {
+        let begin = rows.len();
+        for turn in 0..self.turns(&kind.turns) {
             let added = if turn == 0 { &kind.first } else { &kind.growth };
             log.tokens += added.draw(&mut self.dice) * self.shape.length_scale;
-            if log.tokens > kind.input_max * self.shape.length_scale + shared || at >= span_ms {
-                return;
+            if log.tokens > kind.input_max * self.shape.length_scale + shared || at > self.span_ms() {
+                break;
             }
             let output = self.scaled(&kind.output);
             rows.push(Row {
@@ -188,7 +188,7 @@ impl Generator<'_> {
                 input_length: log.tokens as u32,
                 output_length: output,
                 hash_ids: self.blocks(&mut log),
-                session_id: Some(SessionId::Number(session)),
+                session_id: Some(session.clone()),
                 turn,
                 think_ms: think as u64,
             });
@@ -196,6 +196,19 @@ impl Generator<'_> {
             at += gap;
             think = (gap - f64::from(output) * ANSWER_MS_PER_TOKEN).max(0.0);
         }
+        self.place(&mut rows[begin..]);
+    }
+
+    /// Moves a session, which begins at 0, to where all of it lies in the span.
+    fn place(&mut self, session: &mut [Row]) {
+        let Some(last) = session.last() else { return };
+        let room = self.span_ms() - last.timestamp as f64;
+        let begin = (self.dice.random_range(0.0..1.0) * room) as u64;
+        session.iter_mut().for_each(|row| row.timestamp += begin);
+    }
+
+    fn span_ms(&self) -> f64 {
+        self.shape.span.as_secs_f64() * 1000.0
     }
 
     fn turns(&mut self, turns: &Turns) -> u32 {
