@@ -28,7 +28,7 @@ pub(crate) struct ShapeArgs {
     /// Another seed gives another trace of the same kind.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Time over which the requests arrive.
+    /// Time over which the requests arrive: an hour of the real traces takes so long.
     #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
     pub(crate) span: Duration,
     /// Multiplies every length in tokens; 1 is the size of the real traces.

@@ -82,7 +82,8 @@ async fn prepare(args: &UpArgs, plan: &Plan) -> anyhow::Result<Arc<Workload>> {
             requests: args.requests,
             span: SPAN,
             length_scale: LENGTH_SCALE,
-            block_tokens: 512,
+            // 512 of the real traces, at the lengths' scale.
+            block_tokens: 128,
             mix: Default::default(),
         }),
     };

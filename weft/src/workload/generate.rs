@@ -5,8 +5,9 @@
 //! - *tool*: single calls behind one of two long hot prompts, with short questions and very short answers;
 //! - *agent*: loops of dozens of turns, seconds apart, whose prompt is the whole log, behind one of many system prompts.
 //!
-//! Sessions lie uniformly in the span, each as a whole, since their statistics are of sessions as a trace's window shows them;
-//! what a session would ask later than a span after its beginning is left out.
+//! The statistics are of an hour. A trace of another span is that hour at another speed, gaps and think times included.
+//! Sessions lie uniformly in it, each as a whole, since their statistics are of sessions as a trace's window shows them; what a
+//! session would ask later than an hour after its beginning is left out.
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub(crate) struct Shape {
     pub(crate) seed: u64,
     /// Requests in all.
     pub(crate) requests: usize,
-    /// Time over which they arrive.
+    /// Time over which they arrive: an hour of the real traces takes so long.
     pub(crate) span: Duration,
     /// Multiplies every length in tokens; 1 is the size of the real traces.
     pub(crate) length_scale: f64,
@@ -126,6 +127,8 @@ const AGENT_PROMPTS: [(f64, f64); 16] = [
     (12_288.0, 0.165),
 ];
 
+/// Over which the sessions were observed.
+const HOUR_MS: f64 = 3.6e6;
 /// Time of a token of an answer, to tell a think time from a gap between arrivals.
 const ANSWER_MS_PER_TOKEN: f64 = 10.0;
 
@@ -139,6 +142,11 @@ pub(crate) fn generate(shape: &Shape) -> Vec<Row> {
     rows.extend(generator.kind(&TOOL, tools));
     rows.extend(generator.kind(&AGENT, shape.requests.saturating_sub(chats + tools)));
     rows.sort_by_key(|row| row.timestamp);
+    let pace = shape.span.as_secs_f64() * 1000.0 / HOUR_MS;
+    for row in &mut rows {
+        row.timestamp = (row.timestamp as f64 * pace) as u64;
+        row.think_ms = (row.think_ms as f64 * pace) as u64;
+    }
     rows
 }
 
@@ -179,7 +187,7 @@ impl Generator<'_> {
         for turn in 0..self.turns(&kind.turns) {
             let added = if turn == 0 { &kind.first } else { &kind.growth };
             log.tokens += added.draw(&mut self.dice) * self.shape.length_scale;
-            if log.tokens > kind.input_max * self.shape.length_scale + shared || at > self.span_ms() {
+            if log.tokens > kind.input_max * self.shape.length_scale + shared || at > HOUR_MS {
                 break;
             }
             let output = self.scaled(&kind.output);
@@ -199,16 +207,12 @@ impl Generator<'_> {
         self.place(&mut rows[begin..]);
     }
 
-    /// Moves a session, which begins at 0, to where all of it lies in the span.
+    /// Moves a session, which begins at 0, to where all of it lies in the hour.
     fn place(&mut self, session: &mut [Row]) {
         let Some(last) = session.last() else { return };
-        let room = self.span_ms() - last.timestamp as f64;
+        let room = HOUR_MS - last.timestamp as f64;
         let begin = (self.dice.random_range(0.0..1.0) * room) as u64;
         session.iter_mut().for_each(|row| row.timestamp += begin);
-    }
-
-    fn span_ms(&self) -> f64 {
-        self.shape.span.as_secs_f64() * 1000.0
     }
 
     fn turns(&mut self, turns: &Turns) -> u32 {
@@ -325,5 +329,11 @@ mod tests {
         let input = |rows: &[Row]| f64::from(median(rows.iter().map(|row| row.input_length).collect()));
         let ratio = input(&whole) / input(&generate(&small));
         assert!((8.0..12.0).contains(&ratio), "{ratio}");
+
+        let fast = generate(&Shape { span: Duration::from_secs(36), ..small.clone() });
+        for (slow, fast) in generate(&small).iter().zip(&fast) {
+            assert_eq!((slow.timestamp / 100, slow.think_ms / 100), (fast.timestamp, fast.think_ms));
+            assert_eq!((&slow.hash_ids, slow.output_length), (&fast.hash_ids, fast.output_length));
+        }
     }
 }
