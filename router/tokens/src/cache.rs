@@ -74,9 +74,8 @@ impl Generations {
 
     #[cfg(test)]
     fn bytes(&self) -> usize {
-        let cost =
-            |(text, tokens): (&Box<str>, &Arc<[u32]>)| text.len() + size_of_val(&**tokens) + SegmentCache::ENTRY_BYTES;
-        self.young.iter().chain(&self.old).map(cost).sum()
+        let entries = self.young.iter().chain(&self.old);
+        entries.map(|(text, tokens)| text.len() + size_of_val(&**tokens) + SegmentCache::ENTRY_BYTES).sum()
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a request body may hold, and what is said of one that it may not.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::path::PathBuf;
 use std::sync::LazyLock;
 

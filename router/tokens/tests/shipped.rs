@@ -1,5 +1,7 @@
 //! The tokenizer that ships with the simulated model has the properties that workloads and the demo rest on.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 #[path = "../examples/train_tokenizer/train.rs"]
 mod train;
 
