@@ -7,12 +7,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use weft_policy::{Policy, Priors};
 use weft_service::config::{IdentityFiles, duration};
-use weft_types::{ByteSize, EndpointId};
+use weft_types::{ByteSize, EndpointId, Name};
 
 /// Configuration of a router. Every field has a default; without endpoints it answers that it knows no model.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Its name, in its state; with `metadata`, the one in its certificate. Default `router-1`.
+    pub name: Name,
     /// Where clients come, TCP. Default `127.0.0.1:8080`.
     pub http: SocketAddr,
     /// Probes and metrics, TCP. Default `127.0.0.1:7421`.
@@ -57,8 +59,8 @@ pub struct ModelConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointConfig {
-    /// Its name, in metrics and headers.
-    pub name: EndpointId,
+    /// Its name, in logs, in its state and in answers.
+    pub id: EndpointId,
     /// Base URL of its OpenAI API, such as `http://10.0.0.7:8000`.
     pub url: String,
     /// Names of the models it serves.
@@ -115,6 +117,7 @@ impl Default for Config {
     fn default() -> Self {
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self {
+            name: "router-1".parse().expect("letters, a dash and a digit are a name"),
             http: loopback(8080),
             admin: loopback(7421),
             fabric: loopback(7420),
@@ -151,5 +154,40 @@ impl Default for Limits {
 impl Default for HealthConfig {
     fn default() -> Self {
         Self { every: Duration::from_secs(1), within: Duration::from_secs(2), failures: 3, path: "/health".to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_says_what_differs_from_the_defaults() {
+        let text = "
+            metadata = ['10.0.0.1:7400', '10.0.0.2:7400']
+            policy = 'round-robin'
+            [limits]
+            body = '1MiB'
+            endpoint_stall = '30s'
+            [priors]
+            prefill_tokens_per_second = 20000.0
+            [[models]]
+            name = 'sim-8b'
+            folder = 'assets/sim-8b'
+            [[endpoints]]
+            id = 'spare'
+            url = 'http://10.0.0.9:8000'
+            models = ['sim-8b']
+        ";
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!((config.metadata.len(), config.policy, config.endpoints.len()), (2, Policy::RoundRobin, 1));
+        assert_eq!(
+            (config.limits.body, config.limits.endpoint_stall),
+            (ByteSize::from_mib(1), Duration::from_secs(30))
+        );
+        assert_eq!(config.limits.requests, Limits::default().requests);
+        assert_eq!(config.priors, Priors { prefill_tokens_per_second: 20_000.0, ..Priors::default() });
+        let error = toml::from_str::<Config>("[limits]\nbodies = 1").unwrap_err().to_string();
+        assert!(error.contains("unknown field `bodies`"), "{error}");
     }
 }

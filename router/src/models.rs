@@ -87,7 +87,7 @@ impl Models {
     /// The static endpoints.
     pub(crate) fn fixed(config: &[EndpointConfig]) -> Result<Vec<Arc<Endpoint>>, UrlError> {
         let endpoint =
-            |one: &EndpointConfig| Endpoint::new(one.name.clone(), Incarnation::new(0), &one.url).map(Arc::new);
+            |one: &EndpointConfig| Endpoint::new(one.id.clone(), Incarnation::new(0), &one.url).map(Arc::new);
         config.iter().map(endpoint).collect()
     }
 

@@ -20,7 +20,7 @@ use weft_service::config::ConfigError;
 use weft_service::telemetry::Telemetry;
 use weft_tokens::{ModelFiles, TokensError};
 use weft_transport::{Fabric, Identity, IdentityError, Profile};
-use weft_types::Roster;
+use weft_types::{Name, Roster};
 
 use crate::config::Config;
 use crate::endpoint::{Endpoint, UrlError};
@@ -145,7 +145,7 @@ impl Router {
             debug_headers: config.debug_headers,
         });
         gateway.count_endpoints();
-        let admin = Admin::bind(config.admin, telemetry, hooks(&gateway)).await?;
+        let admin = Admin::bind(config.admin, telemetry, hooks(&config.name, &gateway)).await?;
         let server = Server::start(listener, Arc::clone(&gateway), &config.limits).map_err(http_error)?;
         let stop = CancellationToken::new();
         let probing = health::probe(Arc::clone(&gateway), config.health, probe_path);
@@ -216,13 +216,13 @@ impl Updating {
     }
 }
 
-fn hooks(gateway: &Arc<Gateway>) -> Hooks {
-    let (ready, state) = (Arc::clone(gateway), Arc::clone(gateway));
-    Hooks { ready: Arc::new(move || ready.ready()), state: Arc::new(move || describe(&state)) }
+fn hooks(name: &Name, gateway: &Arc<Gateway>) -> Hooks {
+    let (name, ready, state) = (name.clone(), Arc::clone(gateway), Arc::clone(gateway));
+    Hooks { ready: Arc::new(move || ready.ready()), state: Arc::new(move || describe(&name, &state)) }
 }
 
 /// Endpoints, with what was learnt of them.
-fn describe(gateway: &Gateway) -> serde_json::Value {
+fn describe(name: &Name, gateway: &Gateway) -> serde_json::Value {
     let models = gateway.models.load();
     let learnt = gateway.fleet.lock().view();
     let endpoint = |endpoint: &Arc<Endpoint>| {
@@ -234,6 +234,7 @@ fn describe(gateway: &Gateway) -> serde_json::Value {
         })
     };
     json!({
+        "name": name,
         "models": models.names().collect::<Vec<_>>(),
         "endpoints": models.endpoints().values().map(endpoint).collect::<Vec<_>>(),
         "in_flight": gateway.metrics.in_flight.get(),

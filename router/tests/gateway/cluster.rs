@@ -42,7 +42,7 @@ impl Cluster {
     /// Engines as static endpoints `e0`, `e1`, … of model `sim-8b`.
     pub(crate) async fn of(engines: &[&Engine], change: impl FnOnce(&mut Config)) -> Self {
         let endpoint = |(number, engine): (usize, &&Engine)| EndpointConfig {
-            name: format!("e{number}").parse().unwrap(),
+            id: format!("e{number}").parse().unwrap(),
             url: engine.url(),
             models: vec!["sim-8b".to_owned()],
         };

@@ -69,7 +69,7 @@ async fn other_paths_go_to_an_engine_of_the_model() {
 async fn models_are_those_of_all_endpoints() {
     let engine = Engine::start().await;
     let cluster = Cluster::of_roster(&[&engine], |config| {
-        let fixed = format!("name = 'fixed'\nurl = '{}'\nmodels = ['other']", engine.url());
+        let fixed = format!("id = 'fixed'\nurl = '{}'\nmodels = ['other']", engine.url());
         config.endpoints.push(toml::from_str(&fixed).unwrap());
     })
     .await;
@@ -83,7 +83,7 @@ async fn what_is_asked_wrongly_is_answered_in_the_shape_of_openai() {
     let mut engine = Engine::start().await;
     let other = Engine::start().await;
     let cluster = Cluster::of(&[&engine], |config| {
-        let fixed = format!("name = 'fixed'\nurl = '{}'\nmodels = ['other']", other.url());
+        let fixed = format!("id = 'fixed'\nurl = '{}'\nmodels = ['other']", other.url());
         config.endpoints.push(toml::from_str(&fixed).unwrap());
     })
     .await;
