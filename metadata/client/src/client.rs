@@ -171,7 +171,7 @@ impl MetadataClient {
     {
         let mut attempts = Attempts::new(deadline);
         let mut member = self.group.lock().writer();
-        let mut failed = None;
+        let (mut failed, mut hinted) = (None, false);
         let mut last = "the deadline had passed".to_owned();
         while let Some(limit) = attempts.next() {
             match self.fabric.call::<M>(&target(member), request, limit).await {
@@ -182,22 +182,23 @@ impl MetadataClient {
                 Ok(Reply::Refused(reason)) => return Err(MetadataError::Refused(reason)),
                 Ok(Reply::Conflict(conflict)) => return Err(conflict.into()),
                 Ok(Reply::NotLeader { leader }) => {
-                    last = format!("{member} does not lead, and names {leader:?}");
-                    // A hint is followed at once, unless it points where nobody answered just now.
-                    if let Some(leader) = leader.filter(|leader| *leader != member && failed != Some(*leader)) {
-                        self.group.lock().learn(leader);
-                        failed = Some(member);
-                        member = leader;
+                    last = format!("{member} does not lead");
+                    // A hint that points where nobody answered just now is not worth an attempt.
+                    let hint = leader.filter(|leader| *leader != member && failed != Some(*leader));
+                    member = self.group.lock().redirected(member, hint);
+                    // The first hint is followed at once; members that name each other are not asked in a tight loop.
+                    if hint.is_some() && !std::mem::replace(&mut hinted, true) {
                         continue;
                     }
                 }
                 Err(error) => {
                     last = retriable(error)?;
                     failed = Some(member);
+                    member = self.group.lock().failed(member);
                 }
             }
-            member = self.group.lock().after(member);
             attempts.pause().await;
+            hinted = false;
         }
         Err(self.unavailable(deadline, last))
     }
@@ -215,7 +216,7 @@ impl MetadataClient {
                 }
                 Err(error) => last = retriable(error)?,
             }
-            member = self.group.lock().after(member);
+            member = self.group.lock().failed(member);
             attempts.pause().await;
         }
         Err(self.unavailable(deadline, last))

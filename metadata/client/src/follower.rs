@@ -184,7 +184,7 @@ async fn follow(shared: Arc<Shared>, client: MetadataClient) {
         // After a fault the copy may be half changed: only a snapshot makes it whole.
         let whole = !matches!(end, WatchEnd::Fault(_));
         resume = shared.reached.borrow().filter(|_| whole);
-        client.group.lock().after(member);
+        client.group.lock().failed(member);
         tokio::time::sleep(backoff.next()).await;
     }
 }

@@ -47,17 +47,26 @@ impl Group {
         self.reader = member;
     }
 
-    /// This member did not answer, or does not lead: who is next? Reads go there too, if they went to it.
-    pub(crate) fn after(&mut self, member: SocketAddr) -> SocketAddr {
-        let at = self.members.iter().position(|known| *known == member);
-        let next = self.members[at.map_or(0, |at| (at + 1) % self.members.len())];
-        if self.leader == Some(member) {
-            self.leader = None;
-        }
+    /// This member did not answer: who is next? Reads go there too, if they went to it.
+    pub(crate) fn failed(&mut self, member: SocketAddr) -> SocketAddr {
+        let next = self.redirected(member, None);
         if self.reader == member {
             self.reader = next;
         }
         next
+    }
+
+    /// This member does not lead: who is next? The one it names, else the one behind it.
+    pub(crate) fn redirected(&mut self, member: SocketAddr, hint: Option<SocketAddr>) -> SocketAddr {
+        if self.leader == Some(member) {
+            self.leader = None;
+        }
+        if let Some(hint) = hint {
+            self.learn(hint);
+            return hint;
+        }
+        let at = self.members.iter().position(|known| *known == member);
+        self.members[at.map_or(0, |at| (at + 1) % self.members.len())]
     }
 
     /// A member was named by another. The last ones learnt give way when there are too many.
@@ -83,7 +92,7 @@ mod tests {
         assert_eq!(group.writer(), addr(1));
         group.leads(addr(3));
         assert_eq!((group.writer(), group.reader()), (addr(3), addr(1)));
-        assert_eq!(group.after(addr(3)), addr(1));
+        assert_eq!(group.failed(addr(3)), addr(1));
         assert_eq!(group.writer(), addr(1));
     }
 
@@ -92,10 +101,11 @@ mod tests {
         let mut group = Group::new(vec![addr(1), addr(2), addr(3)]);
         group.answered(addr(2));
         assert_eq!(group.reader(), addr(2));
-        assert_eq!(group.after(addr(2)), addr(3));
+        assert_eq!(group.failed(addr(2)), addr(3));
         assert_eq!(group.reader(), addr(3));
-        assert_eq!(group.after(addr(1)), addr(2), "the failure of another does not move reads");
-        assert_eq!(group.reader(), addr(3));
+        assert_eq!(group.failed(addr(1)), addr(2), "the failure of another does not move reads");
+        assert_eq!(group.redirected(addr(3), Some(addr(1))), addr(1));
+        assert_eq!(group.reader(), addr(3), "one that does not lead still answers reads");
     }
 
     #[test]
@@ -108,6 +118,6 @@ mod tests {
         }
         assert_eq!(group.members().len(), MEMBERS_MAX);
         assert_eq!(group.members().last(), Some(&addr(99)));
-        assert_eq!(group.after(addr(77)), addr(1), "one that was forgotten is followed by the first");
+        assert_eq!(group.failed(addr(77)), addr(1), "one that was forgotten is followed by the first");
     }
 }

@@ -85,6 +85,18 @@ async fn without_a_leader_a_write_ends_by_its_deadline_and_says_whom_it_asked() 
 }
 
 #[tokio::test]
+async fn members_that_name_each_other_are_not_asked_in_a_tight_loop() {
+    let group = Group::start(3);
+    group.lead(None);
+    group.shared().knobs.send_modify(|knobs| knobs.hints_wrong = true);
+    let client = group.client(Role::Node, &[0, 1, 2]);
+    client.join(&node("a", 1), Duration::from_millis(300)).await.unwrap_err();
+    // Pauses of at least 5, 10, 20, 40, 80 and 100 ms: eight times two members at the very most, on any machine.
+    let asked = *group.shared().redirected.borrow();
+    assert!(asked <= 16, "{asked} answers in 300 ms");
+}
+
+#[tokio::test]
 async fn a_report_sent_twice_is_applied_once() {
     let group = Group::start(1);
     let client = group.client(Role::Node, &[0]);

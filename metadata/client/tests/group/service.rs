@@ -50,6 +50,8 @@ pub(crate) struct Knobs {
     pub(crate) changes_held: bool,
     /// No snapshot is brought to its end.
     pub(crate) snapshots_held: bool,
+    /// Each member says that the next one leads.
+    pub(crate) hints_wrong: bool,
 }
 
 struct State {
@@ -162,7 +164,8 @@ impl Shared {
         let leader = self.state.lock().leader;
         if leader != Some(member) {
             self.redirected.send_modify(|times| *times += 1);
-            return Ok(Reply::NotLeader { leader: leader.map(|leader| self.addrs[leader]) });
+            let wrong = self.knobs.borrow().hints_wrong.then(|| (member + 1) % self.addrs.len());
+            return Ok(Reply::NotLeader { leader: wrong.or(leader).map(|leader| self.addrs[leader]) });
         }
         Ok(match self.apply(command) {
             Outcome::Refused(reason) => Reply::Refused(reason),
