@@ -61,7 +61,7 @@ pub enum Kind {
     Draining = 14,
 }
 
-/// Number of an attachment in one life of the daemon, from 1.
+/// Number of an attachment, never used again: the daemon's boot counter and a count.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AttachmentId(pub u64);
@@ -233,7 +233,7 @@ pub struct DeviceChanged {
     pub stored: Vec<BlockHash>,
 }
 
-/// The engine goes: it holds no block any more, and its endpoint leaves the roster.
+/// The engine goes: its endpoint leaves the roster. Pins it has not released stay until its process is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Detach {}
 
