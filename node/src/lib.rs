@@ -1,1 +1,37 @@
-//! weft-node.
+//! The node daemon: keeps KV blocks in shared memory, for its engines and for its peers.
+//!
+//! ```text
+//!   engines ── unix socket ──► Session ──► Arenas (host tier) ◄── HostBlocks ◄── QUIC ── peers
+//!                                 │            │    ▲
+//!                                 │  changes ──┘    │ lands in
+//!                                 ▼                 │
+//!                              Fetcher ── lookup ─► Directory, then peers
+//!                              Reporter ──────────► metadata: join, endpoints, reports
+//! ```
+//!
+//! # Invariants
+//! - a block is served only if all 32 bytes of its hash agree; what came from a peer was checked against its writer's
+//!   checksum before it could be found;
+//! - engines never wait for metadata but at a first attach, and then two seconds at most;
+//! - whatever fails, costs one deadline and then nothing for a while, and ends in a miss.
+//!
+//! # Absent on purpose, until their issues come
+//! - disk and object tiers, adoption of regions over a restart, the arbiter that compares fetching with computing, tenants.
+
+mod arenas;
+mod boot;
+mod breaker;
+mod config;
+mod directory;
+mod fetch;
+mod metrics;
+mod node;
+mod quarantine;
+mod report;
+mod roll;
+mod serve;
+mod session;
+
+pub use boot::BootError;
+pub use config::Config;
+pub use node::{BindError, Node};

@@ -1,0 +1,218 @@
+//! The arenas of a node, one a contract, within one budget.
+//!
+//! The first engine of a contract makes its arena; the arena stays when the last one leaves, so that an engine which comes
+//! back finds its blocks. It goes only when the memory is needed for another contract and nobody is attached to it.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use weft_attach::{Geometry, GeometryError, Region, RegionError};
+use weft_store::{Arena, BudgetError, MemoryBudget, PinnedBlock, TierChange};
+use weft_types::{BlockHash, ByteSize, Contract, ContractConflict};
+
+/// Why an engine's contract has no arena.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArenaError {
+    /// Engines attached here agreed on another contract for this model key.
+    #[error(transparent)]
+    Conflict(#[from] ContractConflict),
+    /// The memory is taken by contracts whose engines are attached.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+    /// The contract's blocks make no region.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// The kernel gives no memory.
+    #[error(transparent)]
+    Region(#[from] RegionError),
+}
+
+/// All arenas.
+pub(crate) struct Arenas {
+    budget: MemoryBudget,
+    contract_memory: ByteSize,
+    changed: Arc<dyn Fn() + Send + Sync>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    arenas: Vec<Entry>,
+    /// Changes of arenas that are gone.
+    orphaned: Vec<TierChange>,
+    /// They were too many to keep.
+    orphans_lost: bool,
+}
+
+struct Entry {
+    arena: Arc<Arena>,
+    leases: usize,
+}
+
+/// An arena in use by an attachment.
+pub(crate) struct ArenaLease {
+    arenas: Arc<Arenas>,
+    arena: Arc<Arena>,
+}
+
+impl Arenas {
+    /// None yet. `changed` is called when there is something to report.
+    pub(crate) fn new(
+        budget: MemoryBudget,
+        contract_memory: ByteSize,
+        changed: Arc<dyn Fn() + Send + Sync>,
+    ) -> Arc<Self> {
+        Arc::new(Self { budget, contract_memory, changed, inner: Mutex::default() })
+    }
+
+    /// The memory they share.
+    pub(crate) fn budget(&self) -> &MemoryBudget {
+        &self.budget
+    }
+
+    /// The arena of a contract, made if there is none.
+    pub(crate) fn attach(self: &Arc<Self>, contract: &Contract) -> Result<ArenaLease, ArenaError> {
+        let mut inner = self.inner.lock();
+        let known = inner.arenas.iter().position(|entry| entry.arena.contract().model_key == contract.model_key);
+        let position = match known {
+            Some(position) => {
+                inner.arenas[position].arena.contract().check(contract)?;
+                position
+            }
+            None => {
+                let arena = self.make(&mut inner, contract)?;
+                inner.arenas.push(Entry { arena, leases: 0 });
+                inner.arenas.len() - 1
+            }
+        };
+        let entry = &mut inner.arenas[position];
+        entry.leases += 1;
+        Ok(ArenaLease { arenas: Arc::clone(self), arena: Arc::clone(&entry.arena) })
+    }
+
+    fn make(&self, inner: &mut Inner, contract: &Contract) -> Result<Arc<Arena>, ArenaError> {
+        let geometry = Geometry::fit(contract.block_bytes(), self.contract_memory.bytes())?;
+        let asked = ByteSize::from_bytes(geometry.region_bytes());
+        let share = loop {
+            match self.budget.take(asked) {
+                Ok(share) => break share,
+                Err(error) if !inner.give_up_idle() => return Err(error.into()),
+                Err(_) => {}
+            }
+        };
+        let name = format!("weft-{}", contract.id());
+        let region = Region::create(&name, geometry)?;
+        tracing::info!(
+            contract = %contract.id(),
+            model = %contract.model_key.model,
+            memory = %asked,
+            slots = geometry.slots,
+            huge_pages = region.is_huge(),
+            "made an arena",
+        );
+        let changed = Arc::clone(&self.changed);
+        let arena = Arena::new(contract.clone(), region, share, Box::new(move || changed()));
+        populate(&arena);
+        Ok(arena)
+    }
+
+    /// Every arena.
+    pub(crate) fn all(&self) -> Vec<Arc<Arena>> {
+        self.inner.lock().arenas.iter().map(|entry| Arc::clone(&entry.arena)).collect()
+    }
+
+    /// Pins a block, whichever arena has it.
+    pub(crate) fn pin(&self, block: &BlockHash) -> Option<(Arc<Arena>, PinnedBlock)> {
+        self.all().into_iter().find_map(|arena| arena.pin(block).map(|pinned| (arena, pinned)))
+    }
+
+    /// What changed since this was last called, in order for each block; `None` when that was too much to keep, and
+    /// [`Arenas::held`] has to be asked.
+    pub(crate) fn take_changes(&self) -> Option<Vec<TierChange>> {
+        let mut inner = self.inner.lock();
+        let mut whole = !std::mem::take(&mut inner.orphans_lost);
+        let mut changes = std::mem::take(&mut inner.orphaned);
+        for entry in &inner.arenas {
+            match entry.arena.tier().changes().take() {
+                Some(more) => changes.extend(more),
+                None => whole = false,
+            }
+        }
+        whole.then_some(changes)
+    }
+
+    /// Everything that is held. Changes up to now are taken by it.
+    pub(crate) fn held(&self) -> Vec<BlockHash> {
+        let mut inner = self.inner.lock();
+        inner.orphaned.clear();
+        inner.orphans_lost = false;
+        let mut held = Vec::new();
+        for entry in &inner.arenas {
+            let mut tier = entry.arena.tier();
+            tier.changes().take();
+            held.extend(tier.blocks());
+        }
+        held
+    }
+}
+
+impl Inner {
+    /// Lets go of an arena that nobody is attached to. Its memory is free as soon as peers have read what they are reading.
+    fn give_up_idle(&mut self) -> bool {
+        let Some(position) = self.arenas.iter().position(|entry| entry.leases == 0) else { return false };
+        let Entry { arena, .. } = self.arenas.swap_remove(position);
+        tracing::info!(contract = %arena.contract().id(), "gave up an idle arena: its memory is needed");
+        let mut tier = arena.tier();
+        match tier.changes().take() {
+            Some(changes) => self.orphaned.extend(changes),
+            None => self.orphans_lost = true,
+        }
+        self.orphaned.extend(tier.blocks().map(TierChange::Removed));
+        true
+    }
+}
+
+/// Faults the pages in, on a thread of its own: the kernel takes its time to clear them.
+fn populate(arena: &Arc<Arena>) {
+    let arena = Arc::downgrade(arena);
+    let populate = move || {
+        if let Err(error) = Arena::populate(&arena) {
+            tracing::error!(%error, "the arena stays smaller than configured");
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("weft-populate".into()).spawn(populate) {
+        tracing::error!(%error, "cannot start a thread: the arena takes no blocks");
+    }
+}
+
+impl Deref for ArenaLease {
+    type Target = Arc<Arena>;
+
+    fn deref(&self) -> &Arc<Arena> {
+        &self.arena
+    }
+}
+
+impl Drop for ArenaLease {
+    fn drop(&mut self) {
+        let mut inner = self.arenas.inner.lock();
+        if let Some(entry) = inner.arenas.iter_mut().find(|entry| Arc::ptr_eq(&entry.arena, &self.arena)) {
+            entry.leases -= 1;
+        }
+    }
+}
+
+impl fmt::Debug for Arenas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arenas").field("budget", &self.budget).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ArenaLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ArenaLease").field(&self.arena).finish()
+    }
+}

@@ -1,0 +1,145 @@
+//! Configuration of a node daemon.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use weft_service::config::{IdentityFiles, duration};
+use weft_types::{ByteSize, NodeId};
+
+/// How a node daemon runs. Without `metadata` it stands alone: its engines share its memory, and nobody fetches.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of the node; the same as in its certificate. No default.
+    pub name: NodeId,
+    /// UDP address of the fabric (control messages). Default 127.0.0.1:7410. Peers must reach it.
+    #[serde(default = "default_fabric")]
+    pub fabric: SocketAddr,
+    /// UDP address of block streams. Default 127.0.0.1:7412. Peers must reach it.
+    #[serde(default = "default_bulk")]
+    pub bulk: SocketAddr,
+    /// TCP address of the admin port (probes, metrics, state; read-only). Default 127.0.0.1:7411.
+    #[serde(default = "default_admin")]
+    pub admin: SocketAddr,
+    /// Unix socket for engines. Default /run/weft/node.sock. Its directory is made with mode 0700 if missing.
+    #[serde(default = "default_socket")]
+    pub socket: PathBuf,
+    /// Users that may attach besides ours and root. Default none; any makes the socket connectable by everybody, and this
+    /// list decide.
+    #[serde(default)]
+    pub allow_uids: Vec<u32>,
+    /// Shared memory of all contracts together. Default 1GiB. All of it is faulted in, and none given to others.
+    #[serde(default = "default_host_memory")]
+    pub host_memory: ByteSize,
+    /// Shared memory of one contract. Default: all of `host_memory`, so that a second contract is refused while engines of
+    /// the first are attached.
+    #[serde(default)]
+    pub contract_memory: Option<ByteSize>,
+    /// Where the boot counter is kept. Default /var/lib/weft/node. Lost with it: the counter; start under a new name then.
+    #[serde(default = "default_state_dir")]
+    pub state_dir: PathBuf,
+    /// Fabric addresses of any metadata members. Default none: the node stands alone.
+    #[serde(default)]
+    pub metadata: Vec<SocketAddr>,
+    /// Certificate, key and CA. Needed with `metadata`.
+    #[serde(default)]
+    pub identity: Option<IdentityFiles>,
+    /// Labels for operators, such as zone or rack. Default none.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Longest fetch from a peer, whatever the engine allows. Default 2s. Worst case: an engine waits that long, then
+    /// computes what did not arrive.
+    #[serde(default = "default_fetch_deadline", with = "duration")]
+    pub fetch_deadline: Duration,
+    /// Longest wait for the directory's answer to who holds what. Default 100ms. It is part of the fetch's time.
+    #[serde(default = "default_lookup_deadline", with = "duration")]
+    pub lookup_deadline: Duration,
+    /// Longest wait for metadata to take in a report or a membership change before it is sent again. Default 1s.
+    #[serde(default = "default_report_deadline", with = "duration")]
+    pub report_deadline: Duration,
+    /// First pause after a peer, or the directory, failed; doubled with each further failure, up to 30 times this. Default
+    /// 1s. Meanwhile it is not asked.
+    #[serde(default = "default_breaker_pause", with = "duration")]
+    pub breaker_pause: Duration,
+    /// How long the pins of an engine that is gone are kept when its process cannot be watched (another pid namespace).
+    /// Default 30s: longer than any copy takes.
+    #[serde(default = "default_quarantine", with = "duration")]
+    pub quarantine: Duration,
+}
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+fn default_fabric() -> SocketAddr {
+    loopback(7410)
+}
+
+fn default_admin() -> SocketAddr {
+    loopback(7411)
+}
+
+fn default_bulk() -> SocketAddr {
+    loopback(7412)
+}
+
+fn default_socket() -> PathBuf {
+    "/run/weft/node.sock".into()
+}
+
+fn default_host_memory() -> ByteSize {
+    ByteSize::from_mib(1024)
+}
+
+fn default_state_dir() -> PathBuf {
+    "/var/lib/weft/node".into()
+}
+
+fn default_fetch_deadline() -> Duration {
+    Duration::from_secs(2)
+}
+
+fn default_lookup_deadline() -> Duration {
+    Duration::from_millis(100)
+}
+
+fn default_report_deadline() -> Duration {
+    Duration::from_secs(1)
+}
+
+fn default_breaker_pause() -> Duration {
+    Duration::from_secs(1)
+}
+
+fn default_quarantine() -> Duration {
+    Duration::from_secs(30)
+}
+
+impl Config {
+    /// A configuration with every default.
+    #[must_use]
+    pub fn new(name: NodeId) -> Self {
+        Self {
+            name,
+            fabric: default_fabric(),
+            bulk: default_bulk(),
+            admin: default_admin(),
+            socket: default_socket(),
+            allow_uids: Vec::new(),
+            host_memory: default_host_memory(),
+            contract_memory: None,
+            state_dir: default_state_dir(),
+            metadata: Vec::new(),
+            identity: None,
+            labels: BTreeMap::new(),
+            fetch_deadline: default_fetch_deadline(),
+            lookup_deadline: default_lookup_deadline(),
+            report_deadline: default_report_deadline(),
+            breaker_pause: default_breaker_pause(),
+            quarantine: default_quarantine(),
+        }
+    }
+}

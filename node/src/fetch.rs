@@ -1,0 +1,234 @@
+//! Loading: what is here, and what peers have of the rest.
+//!
+//! ```text
+//!   prefix ─► pin the leading run ─► the rest: is somebody fetching it? ─ yes ─► wait ─┐
+//!                   ▲                                │ no                             │
+//!                   │                  lookup ─► best peer ─► stream into slots ─► commit
+//!                   └──────────────────── as blocks land ◄────────────────────────────┘
+//! ```
+//!
+//! # Invariants
+//! - one flight per block, whoever asks: the others wait for it, and every block that lands stays pinned until all who
+//!   waited had the time to pin it themselves;
+//! - a fetch never evicts what is pinned, so not the run that it continues;
+//! - past the deadline, what has arrived is served and the rest is a miss. The flight itself goes on to its own end: it is
+//!   the one who asked first that sets it.
+
+mod flights;
+mod peers;
+mod sink;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
+use weft_attach::Source;
+use weft_store::{Arena, PinnedBlock};
+use weft_transport::{Fabric, FetchRequest, Target};
+use weft_types::{BlockHash, IndexKey, Role};
+
+use self::flights::{Flight, Flights, Shared};
+use self::peers::Peers;
+use self::sink::ArenaSink;
+use crate::directory::{Directory, PeerHolder};
+use crate::metrics::Metrics;
+
+/// Blocks in one flight: 512, a prefix of 32,768 tokens in blocks of 64. A longer rest is fetched by further flights.
+const FLIGHT_BLOCKS_MAX: usize = 512;
+
+/// Flights at once: 64. Links and memory bandwidth are full long before; beyond, a load is served what is here.
+const FLIGHTS_MAX: usize = 64;
+
+/// Peers that one flight tries, one after the other.
+const SOURCES_MAX: usize = 3;
+
+/// How patient fetching is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Longest fetch, whatever the engine allows.
+    pub(crate) fetch: Duration,
+    /// Longest lookup.
+    pub(crate) lookup: Duration,
+    /// First pause after a failure.
+    pub(crate) pause: Duration,
+}
+
+/// Fetches from peers. Shared by all sessions.
+#[derive(Debug)]
+pub(crate) struct Fetcher {
+    bulk: Fabric,
+    directory: Arc<dyn Directory>,
+    peers: Peers,
+    flights: Arc<Flights>,
+    slots: Arc<Semaphore>,
+    patience: Patience,
+    metrics: Metrics,
+    tasks: TaskTracker,
+}
+
+impl Fetcher {
+    /// Fetches over `bulk` what `directory` finds.
+    pub(crate) fn new(
+        bulk: Fabric,
+        directory: Arc<dyn Directory>,
+        patience: Patience,
+        metrics: Metrics,
+        tasks: TaskTracker,
+    ) -> Arc<Self> {
+        let peers = Peers::new(patience.pause);
+        let slots = Arc::new(Semaphore::new(FLIGHTS_MAX));
+        Arc::new(Self { bulk, directory, peers, flights: Arc::default(), slots, patience, metrics, tasks })
+    }
+
+    /// Continues a run that is pinned already, from peers, until the prefix is whole, nobody has the next block, or the
+    /// deadline has passed.
+    pub(crate) async fn extend(
+        self: &Arc<Self>,
+        arena: &Arc<Arena>,
+        prefix: &[BlockHash],
+        run: &mut Vec<(PinnedBlock, Source)>,
+        deadline: Instant,
+    ) {
+        let deadline = deadline.min(Instant::now() + self.patience.fetch);
+        while run.len() < prefix.len() && Instant::now() < deadline {
+            let rest = &prefix[run.len()..];
+            let ours = self.launch(arena, rest, deadline);
+            let Some(flight) = self.flights.of(&rest[0]) else {
+                // It may have landed between the two lines above; otherwise nobody will bring it.
+                if take(arena, rest, run) == 0 {
+                    return;
+                }
+                continue;
+            };
+            let landed = timeout_at(deadline, self.flights.landed(&flight, &rest[0])).await;
+            // Somebody else's flight may have had less time than we have: only after our own the block is given up.
+            let given_up = ours.is_some_and(|ours| Arc::ptr_eq(&ours, &flight));
+            let nothing = take(arena, rest, run) == 0;
+            if landed.is_err() || (nothing && given_up) {
+                return;
+            }
+        }
+    }
+
+    /// Starts a flight for what is neither here nor in flight; `None` if there is no such thing, or no capacity.
+    fn launch(self: &Arc<Self>, arena: &Arc<Arena>, rest: &[BlockHash], deadline: Instant) -> Option<Arc<Shared>> {
+        let absent: Vec<_> = {
+            let tier = arena.tier();
+            rest.iter().map(|block| !tier.contains(block) && !tier.is_pending(block)).collect()
+        };
+        let first = absent.iter().position(|absent| *absent)?;
+        // Blocks that are claimed need not be neighbours; the directory is asked for the run that spans them.
+        let span = &rest[first..];
+        let wanted: Vec<_> =
+            absent[first..].iter().enumerate().filter(|(_, absent)| **absent).map(|(at, _)| at).collect();
+        let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() else {
+            self.metrics.fetch_failures.busy.inc();
+            return None;
+        };
+        let (flight, wanted) = self.flights.claim(span, &wanted, FLIGHT_BLOCKS_MAX)?;
+        let shared = flight.shared();
+        let last = wanted.last().map_or(0, |last| last + 1);
+        let (fetcher, arena, span) = (Arc::clone(self), Arc::clone(arena), span[..last].to_vec());
+        self.tasks.spawn(async move {
+            let _permit = permit;
+            fetcher.fly(&arena, &flight, &span, wanted, deadline).await;
+        });
+        Some(shared)
+    }
+
+    /// One flight: `wanted` positions of `span`, from one peer after the other.
+    async fn fly(
+        &self,
+        arena: &Arc<Arena>,
+        flight: &Flight,
+        span: &[BlockHash],
+        mut wanted: Vec<usize>,
+        deadline: Instant,
+    ) {
+        let keys: Vec<_> = span.iter().map(BlockHash::index_key).collect();
+        let mut holders = self.holders(&keys, deadline).await;
+        for _ in 0..SOURCES_MAX {
+            let Some(holder) = self.peers.best(&mut holders) else { break };
+            let portion: Vec<_> = wanted.iter().copied().take_while(|at| *at < holder.blocks).collect();
+            if portion.is_empty() {
+                break;
+            }
+            let landed = self.fetch(arena, flight, &holder, span, &portion, deadline).await;
+            wanted.retain(|at| !landed.contains(at));
+            if wanted.is_empty() || Instant::now() >= deadline {
+                break;
+            }
+        }
+    }
+
+    async fn holders(&self, keys: &[IndexKey], deadline: Instant) -> Vec<PeerHolder> {
+        if !self.peers.directory_allows() {
+            return Vec::new();
+        }
+        let patience = self.patience.lookup.min(deadline.saturating_duration_since(Instant::now()));
+        let answer = self.directory.holders(keys, patience).await;
+        self.peers.directory_answered(answer.is_ok());
+        answer.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the directory does not say who holds a prefix: not fetching for a while");
+            self.metrics.fetch_failures.lookup.inc();
+            Vec::new()
+        })
+    }
+
+    /// Streams blocks from one peer; returns the positions that landed.
+    async fn fetch(
+        &self,
+        arena: &Arc<Arena>,
+        flight: &Flight,
+        holder: &PeerHolder,
+        span: &[BlockHash],
+        portion: &[usize],
+        deadline: Instant,
+    ) -> Vec<usize> {
+        let blocks: Vec<_> = portion.iter().map(|at| span[*at]).collect();
+        let mut slots = arena.reserve(&blocks);
+        let room = slots.iter().position(Option::is_none).unwrap_or(slots.len());
+        if room < slots.len() {
+            // What comes behind a block without a slot would be a run with a hole.
+            self.metrics.fetch_failures.space.inc();
+            slots.truncate(room);
+        }
+        if slots.is_empty() {
+            return Vec::new();
+        }
+        let block_bytes = arena.region().geometry().block_bytes;
+        let request = FetchRequest { blocks: blocks[..room].to_vec(), block_bytes };
+        let target = Target { addr: holder.bulk, role: Role::Node, name: Some(holder.node.name().clone()) };
+        let mut sink = ArenaSink::new(slots, &request.blocks, flight, &self.metrics);
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let timer = self.metrics.fetch_seconds.start_timer();
+        let _under_way = self.peers.under_way(&holder.node);
+        let outcome = self.bulk.fetch(&target, request.clone(), &mut sink, patience).await;
+        timer.observe_duration();
+        let landed: Vec<_> = sink.landed().map(|index| portion[index]).collect();
+        self.metrics.fetched_blocks.inc_by(landed.len() as u64);
+        self.metrics.fetched_bytes.inc_by(landed.len() as u64 * block_bytes);
+        match outcome {
+            Ok(_) => self.peers.succeeded(&holder.node),
+            Err(error) => {
+                tracing::warn!(%error, peer = %holder.node, asked = room, landed = landed.len(), "fetch broke off");
+                self.metrics.fetch_failures.peer.inc();
+                // A peer that was delivering until our own time was up is slow, not dead.
+                if landed.is_empty() || Instant::now() < deadline {
+                    self.peers.failed(&holder.node);
+                }
+            }
+        }
+        landed
+    }
+}
+
+/// Pins what continues the run by now; returns how many blocks.
+fn take(arena: &Arc<Arena>, rest: &[BlockHash], run: &mut Vec<(PinnedBlock, Source)>) -> usize {
+    let more = arena.pin_leading(rest);
+    let count = more.len();
+    run.extend(more.into_iter().map(|block| (block, Source::Peer)));
+    count
+}

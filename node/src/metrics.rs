@@ -1,0 +1,191 @@
+//! Counters of a node daemon, `weft_node_*`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::arenas::Arenas;
+
+/// Seconds a fetch may take: from a small block of a near peer to the longest deadline.
+const FETCH_SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5];
+
+/// Made once by the daemon, from its registry. Clone is cheap.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    pub(crate) attached_engines: IntGauge,
+    pub(crate) loaded_host_blocks: IntCounter,
+    pub(crate) loaded_peer_blocks: IntCounter,
+    pub(crate) missed_blocks: IntCounter,
+    pub(crate) stored_blocks: IntCounter,
+    pub(crate) stored_bytes: IntCounter,
+    pub(crate) refused_blocks: IntCounter,
+    pub(crate) fetched_blocks: IntCounter,
+    pub(crate) fetched_bytes: IntCounter,
+    pub(crate) fetch_seconds: Histogram,
+    pub(crate) served_blocks: IntCounter,
+    pub(crate) served_bytes: IntCounter,
+    pub(crate) checksum_failures: IntCounter,
+    pub(crate) fetch_failures: FetchFailures,
+    pub(crate) reports: Reports,
+}
+
+/// Why fetches brought less than they could have.
+#[derive(Clone, Debug)]
+pub(crate) struct FetchFailures {
+    /// The directory did not say who holds what.
+    pub(crate) lookup: IntCounter,
+    /// A peer could not be reached, or broke off.
+    pub(crate) peer: IntCounter,
+    /// A peer no longer held a block.
+    pub(crate) gone: IntCounter,
+    /// No slot could be freed.
+    pub(crate) space: IntCounter,
+    /// Too many fetches were under way.
+    pub(crate) busy: IntCounter,
+}
+
+/// Reports of what this node's holders hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Reports {
+    pub(crate) sent: IntCounter,
+    pub(crate) acked: IntCounter,
+    pub(crate) resent: IntCounter,
+    /// Holders that had to report everything anew.
+    pub(crate) resyncs: IntCounter,
+    /// Calls to metadata that brought no answer.
+    pub(crate) unanswered: IntCounter,
+}
+
+impl Metrics {
+    /// Registers the family.
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone())).map(|()| counter)
+        };
+        let family = |name: &str, help: &str, label: &str| {
+            let family = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(family.clone())).map(|()| family)
+        };
+        let loaded =
+            family("weft_node_loaded_blocks_total", "Blocks that engines asked for, by where they were.", "source")?;
+        let failures = family("weft_node_fetch_failures_total", "What kept a fetch from being whole.", "cause")?;
+        let reports = family("weft_node_reports_total", "Reports to metadata, by what became of them.", "outcome")?;
+        let attached_engines = IntGauge::new("weft_node_attached_engines", "Engines attached now.")?;
+        registry.register(Box::new(attached_engines.clone()))?;
+        let fetch = HistogramOpts::new("weft_node_fetch_duration_seconds", "How long fetches from one peer took.");
+        let fetch_seconds = Histogram::with_opts(fetch.buckets(FETCH_SECONDS.to_vec()))?;
+        registry.register(Box::new(fetch_seconds.clone()))?;
+        Ok(Self {
+            attached_engines,
+            loaded_host_blocks: loaded.with_label_values(&["host"]),
+            loaded_peer_blocks: loaded.with_label_values(&["peer"]),
+            missed_blocks: loaded.with_label_values(&["none"]),
+            stored_blocks: counter("weft_node_stored_blocks_total", "Blocks that engines stored.")?,
+            stored_bytes: counter("weft_node_stored_bytes_total", "Bytes of blocks that engines stored.")?,
+            refused_blocks: counter("weft_node_refused_blocks_total", "Blocks that found no slot when stored.")?,
+            fetched_blocks: counter("weft_node_fetched_blocks_total", "Blocks fetched from peers.")?,
+            fetched_bytes: counter("weft_node_fetched_bytes_total", "Bytes of blocks fetched from peers.")?,
+            fetch_seconds,
+            served_blocks: counter("weft_node_served_blocks_total", "Blocks served to peers.")?,
+            served_bytes: counter("weft_node_served_bytes_total", "Bytes of blocks served to peers.")?,
+            checksum_failures: counter(
+                "weft_node_checksum_failures_total",
+                "Blocks that arrived with other bytes than their writer wrote. Never served.",
+            )?,
+            fetch_failures: FetchFailures {
+                lookup: failures.with_label_values(&["lookup"]),
+                peer: failures.with_label_values(&["peer"]),
+                gone: failures.with_label_values(&["gone"]),
+                space: failures.with_label_values(&["space"]),
+                busy: failures.with_label_values(&["busy"]),
+            },
+            reports: Reports {
+                sent: reports.with_label_values(&["sent"]),
+                acked: reports.with_label_values(&["acked"]),
+                resent: reports.with_label_values(&["resent"]),
+                resyncs: reports.with_label_values(&["resync"]),
+                unanswered: reports.with_label_values(&["unanswered"]),
+            },
+        })
+    }
+}
+
+/// What is held, counted when somebody looks: no gauge can drift from the truth.
+pub(crate) struct Holdings {
+    arenas: Arc<Arenas>,
+    blocks: IntGaugeVec,
+    bytes: IntGaugeVec,
+    memory: IntGaugeVec,
+    evicted: IntGauge,
+}
+
+impl Holdings {
+    /// Registers the gauges.
+    pub(crate) fn register(arenas: Arc<Arenas>, registry: &Registry) -> Result<(), prometheus::Error> {
+        let gauge = |name: &str, help: &str, label| IntGaugeVec::new(Opts::new(name, help), &[label]);
+        let holdings = Self {
+            arenas,
+            blocks: gauge("weft_node_host_blocks", "Slots of the host tier, by state.", "state")?,
+            bytes: gauge("weft_node_host_bytes", "Bytes of blocks in the host tier, by state.", "state")?,
+            memory: gauge("weft_node_memory_bytes", "Shared memory: given to contracts, or left.", "use")?,
+            evicted: IntGauge::new("weft_node_evicted_blocks", "Blocks evicted from the arenas that are here now.")?,
+        };
+        registry.register(Box::new(holdings))
+    }
+
+    fn count(&self) {
+        let mut evicted = 0;
+        let mut totals = [("complete", 0, 0), ("pinned", 0, 0), ("reserved", 0, 0), ("evicting", 0, 0)];
+        for arena in self.arenas.all() {
+            let held = arena.tier().held();
+            let block_bytes = arena.region().geometry().block_bytes;
+            evicted += held.evicted;
+            let states = [held.complete, held.pinned, held.reserved, held.evicting];
+            for ((_, blocks, bytes), count) in totals.iter_mut().zip(states) {
+                *blocks += count as u64;
+                *bytes += count as u64 * block_bytes;
+            }
+        }
+        for (state, blocks, bytes) in totals {
+            self.blocks.with_label_values(&[state]).set(saturating(blocks));
+            self.bytes.with_label_values(&[state]).set(saturating(bytes));
+        }
+        let (left, total) = (self.arenas.budget().left().bytes(), self.arenas.budget().total().bytes());
+        self.memory.with_label_values(&["left"]).set(saturating(left));
+        self.memory.with_label_values(&["arenas"]).set(saturating(total - left));
+        self.evicted.set(saturating(evicted));
+    }
+}
+
+fn saturating(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+impl Collector for Holdings {
+    fn desc(&self) -> Vec<&Desc> {
+        let mut descriptions = self.blocks.desc();
+        descriptions.extend(self.bytes.desc());
+        descriptions.extend(self.memory.desc());
+        descriptions.extend(self.evicted.desc());
+        descriptions
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.count();
+        let mut families = self.blocks.collect();
+        families.extend(self.bytes.collect());
+        families.extend(self.memory.collect());
+        families.extend(self.evicted.collect());
+        families
+    }
+}
+
+impl fmt::Debug for Holdings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Holdings")
+    }
+}

@@ -1,0 +1,321 @@
+//! The daemon: everything bound, or an error; then sessions until it is drained.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::net::UnixListener;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use weft_attach::{ListenError, SocketPolicy, listen};
+use weft_metadata_client::MetadataClient;
+use weft_service::admin::{Admin, AdminError, Hooks};
+use weft_service::config::ConfigError;
+use weft_service::telemetry::Telemetry;
+use weft_store::MemoryBudget;
+use weft_transport::{Fabric, Identity, IdentityError, Profile, Routes};
+use weft_types::{Incarnation, NodeId, NodeSpec, Role, Tier};
+
+use crate::arenas::Arenas;
+use crate::boot::{Boot, BootError};
+use crate::config::Config;
+use crate::directory::MetadataDirectory;
+use crate::fetch::{Fetcher, Patience};
+use crate::metrics::{Holdings, Metrics};
+use crate::quarantine::Quarantine;
+use crate::report::{Reporter, ReporterHandle};
+use crate::roll::Roll;
+use crate::serve::HostBlocks;
+use crate::session::{self, Shared};
+
+/// Engines at once: 256, far more than a host has accelerators. A connection beyond waits in the socket's backlog.
+const SESSIONS_MAX: usize = 256;
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Metadata without an identity.
+    #[error("metadata is set, identity is not: the fabric speaks only mutual TLS; `weft certs issue` makes one")]
+    NoIdentity,
+    /// The certificate is not this node's.
+    #[error("the certificate is of {role} '{name}', and this is node '{node}': give each process its own certificate")]
+    WrongIdentity {
+        /// Role in the certificate.
+        role: Role,
+        /// Name in the certificate.
+        name: String,
+        /// Name in the configuration.
+        node: NodeId,
+    },
+    /// Identity files could not be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Identity files are not an identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The boot counter could not be raised.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// A fabric socket could not be bound.
+    #[error(transparent)]
+    Fabric(#[from] weft_transport::BindError),
+    /// The engine socket could not be bound.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The admin port could not be bound.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// Two nodes on one registry.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A running node daemon.
+#[derive(Debug)]
+pub struct Node {
+    shared: Arc<Shared>,
+    socket: PathBuf,
+    admin: Admin,
+    fabric: Option<Fabrics>,
+    tasks: TaskTracker,
+    _boot: Boot,
+}
+
+#[derive(Debug)]
+struct Fabrics {
+    control: Fabric,
+    bulk: Fabric,
+}
+
+impl Node {
+    /// Binds all sockets and starts serving. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// Whatever could not be bound or read; nothing stays bound then.
+    pub async fn bind(config: Config, telemetry: &Telemetry) -> Result<Self, BindError> {
+        let boot = Boot::next(&config.state_dir)?;
+        let metrics = Metrics::register(&telemetry.registry)?;
+        let tasks = TaskTracker::new();
+        let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
+        let changed = Arc::new(Notify::new());
+        let arenas = make_arenas(&config, &changed);
+        Holdings::register(Arc::clone(&arenas), &telemetry.registry)?;
+
+        let fabric = bind_fabrics(&config, &arenas, &metrics, telemetry)?;
+        let policy = SocketPolicy { allow_uids: config.allow_uids.clone() };
+        let listener = listen(&config.socket, &policy).await?;
+        let cluster = fabric.as_ref().filter(|_| !config.metadata.is_empty()).map(|fabric| {
+            let metadata = MetadataClient::new(fabric.control.clone(), config.metadata.clone());
+            let spec = node_spec(&config, boot.incarnation, fabric);
+            let reporter = Reporter::spawn(
+                (metadata.clone(), spec),
+                (Arc::clone(&arenas), Arc::clone(&changed)),
+                metrics.clone(),
+                config.report_deadline,
+                (&tasks, &stop),
+            );
+            let directory = Arc::new(MetadataDirectory::new(metadata, config.name.clone()));
+            let patience =
+                Patience { fetch: config.fetch_deadline, lookup: config.lookup_deadline, pause: config.breaker_pause };
+            (reporter, Fetcher::new(fabric.bulk.clone(), directory, patience, metrics.clone(), tasks.clone()))
+        });
+        let (reporter, fetcher) = cluster.unzip();
+        let shared = Arc::new(Shared {
+            node: config.name,
+            incarnation: boot.incarnation,
+            policy,
+            arenas,
+            quarantine: Quarantine::new(config.quarantine, tasks.clone(), stop.clone()),
+            fetcher,
+            reporter,
+            roll: Roll::default(),
+            metrics,
+            draining,
+            stop,
+        });
+        let admin = Admin::bind(config.admin, telemetry, hooks(&shared)).await?;
+        tasks.spawn(accept(Arc::clone(&shared), listener, tasks.clone()));
+        Ok(Self { shared, socket: config.socket, admin, fabric, tasks, _boot: boot })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &NodeId {
+        &self.shared.node
+    }
+
+    /// This life's number.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.shared.incarnation
+    }
+
+    /// Where engines attach.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Where probes and metrics are.
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.addr()
+    }
+
+    /// Where it speaks the fabric; `None` when it stands alone.
+    #[must_use]
+    pub fn fabric_addr(&self) -> Option<SocketAddr> {
+        self.fabric.as_ref().map(|fabric| fabric.control.local_addr())
+    }
+
+    /// Where it serves blocks; `None` when it stands alone.
+    #[must_use]
+    pub fn bulk_addr(&self) -> Option<SocketAddr> {
+        self.fabric.as_ref().map(|fabric| fabric.bulk.local_addr())
+    }
+
+    /// Goes, in good order: takes no stores and no engines, tells those attached, leaves the roster, so that nobody fetches
+    /// from here any more, and closes. Whatever has not ended `within` is cut off.
+    pub async fn drain(self, within: Duration) {
+        self.shared.draining.cancel();
+        if let Some(reporter) = &self.shared.reporter {
+            reporter.leave(within).await;
+        }
+        self.shared.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
+            tracing::warn!(?within, "sessions or fetches did not end in time: cut off");
+        }
+        if let Some(fabric) = &self.fabric {
+            fabric.bulk.close().await;
+            fabric.control.close().await;
+        }
+        if let Err(error) = std::fs::remove_file(&self.socket) {
+            tracing::debug!(%error, "the engine socket was gone already");
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Without a drain, as after a failed start of something else: nothing keeps running behind the owner's back.
+        self.shared.draining.cancel();
+        self.shared.stop.cancel();
+    }
+}
+
+fn make_arenas(config: &Config, changed: &Arc<Notify>) -> Arc<Arenas> {
+    let changed = Arc::clone(changed);
+    let contract_memory = config.contract_memory.unwrap_or(config.host_memory);
+    Arenas::new(MemoryBudget::new(config.host_memory), contract_memory, Arc::new(move || changed.notify_one()))
+}
+
+fn bind_fabrics(
+    config: &Config,
+    arenas: &Arc<Arenas>,
+    metrics: &Metrics,
+    telemetry: &Telemetry,
+) -> Result<Option<Fabrics>, BindError> {
+    let Some(files) = &config.identity else {
+        return if config.metadata.is_empty() { Ok(None) } else { Err(BindError::NoIdentity) };
+    };
+    let pem = files.read()?;
+    let identity = Identity::from_pem(&pem.cert, &pem.key, &pem.ca)?;
+    if identity.me.role != Role::Node || identity.me.name != *config.name.name() {
+        return Err(BindError::WrongIdentity {
+            role: identity.me.role,
+            name: identity.me.name.to_string(),
+            node: config.name.clone(),
+        });
+    }
+    let transport = weft_transport::Metrics::register(&telemetry.registry);
+    let control = Fabric::bind(config.fabric, Profile::Control, &identity, transport.clone())?;
+    control.serve(Routes::new());
+    let bulk = Fabric::bind(config.bulk, Profile::Bulk, &identity, transport)?;
+    let source = Arc::new(HostBlocks::new(Arc::clone(arenas), metrics.clone()));
+    bulk.serve(Routes::new().blocks(&[Role::Node], source));
+    Ok(Some(Fabrics { control, bulk }))
+}
+
+fn node_spec(config: &Config, incarnation: Incarnation, fabric: &Fabrics) -> NodeSpec {
+    NodeSpec {
+        id: config.name.clone(),
+        incarnation,
+        fabric: fabric.control.local_addr(),
+        bulk: fabric.bulk.local_addr(),
+        capacity: [(Tier::Host, config.host_memory)].into(),
+        labels: config.labels.clone(),
+    }
+}
+
+async fn accept(shared: Arc<Shared>, listener: UnixListener, tasks: TaskTracker) {
+    let seats = Arc::new(Semaphore::new(SESSIONS_MAX));
+    let mut session = 0;
+    loop {
+        let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
+        let connection = tokio::select! {
+            connection = listener.accept() => connection,
+            () = shared.draining.cancelled() => return,
+        };
+        match connection {
+            Ok((stream, _)) => {
+                session += 1;
+                let shared = Arc::clone(&shared);
+                tasks.spawn(async move {
+                    session::serve(shared, stream, session).await;
+                    drop(seat);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: others have to close theirs first.
+                tracing::error!(%error, "cannot accept an engine");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn hooks(shared: &Arc<Shared>) -> Hooks {
+    let (ready, state) = (Arc::clone(shared), Arc::clone(shared));
+    Hooks {
+        ready: Arc::new(move || match ready.draining.is_cancelled() {
+            true => Err("draining".to_owned()),
+            false => Ok(()),
+        }),
+        state: Arc::new(move || self::state(&state)),
+    }
+}
+
+fn state(shared: &Shared) -> serde_json::Value {
+    let arena = |arena: &Arc<weft_store::Arena>| {
+        let (held, geometry) = (arena.tier().held(), arena.region().geometry());
+        json!({
+            "contract": arena.contract().id().to_string(),
+            "model": arena.contract().model_key.model,
+            "block_bytes": geometry.block_bytes,
+            "slots": geometry.slots,
+            "huge_pages": arena.region().is_huge(),
+            "complete": held.complete,
+            "pinned": held.pinned,
+            "reserved": held.reserved,
+            "evicting": held.evicting,
+            "evicted": held.evicted,
+        })
+    };
+    json!({
+        "role": "node",
+        "name": shared.node.to_string(),
+        "incarnation": shared.incarnation.get(),
+        "standalone": shared.reporter.is_none(),
+        "draining": shared.draining.is_cancelled(),
+        "memory_bytes": shared.arenas.budget().total().bytes(),
+        "memory_left_bytes": shared.arenas.budget().left().bytes(),
+        "arenas": shared.arenas.all().iter().map(arena).collect::<Vec<_>>(),
+        "engines": shared.roll.state(),
+        "quarantined": shared.quarantine.len(),
+    })
+}
