@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
@@ -66,7 +66,7 @@ pub enum ConfigError {
 }
 
 /// Files of a process's identity, as `weft certs issue` writes them.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdentityFiles {
     /// Certificate chain, PEM.
