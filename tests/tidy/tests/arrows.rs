@@ -35,8 +35,15 @@ const LADDER: &[(&str, &[&str])] = &[
 /// The binary and the tests may depend on anything, and nothing on them.
 const TOP: &[&str] = &["weft", "weft-tidy", "weft-cluster-tests"];
 
-/// What tests of any crate may use besides: certificates, and a real peer to talk to.
-const DEV: &[&str] = &["weft-service", "weft-transport", "weft-metadata", "weft-metadata-state", "weft-metadata-proto"];
+/// What tests of any crate may use besides: certificates, and a real peer (or engine) to talk to.
+const DEV: &[&str] = &[
+    "weft-node-client",
+    "weft-service",
+    "weft-transport",
+    "weft-metadata",
+    "weft-metadata-state",
+    "weft-metadata-proto",
+];
 
 #[test]
 fn dependencies_run_downhill() {
