@@ -8,14 +8,14 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use weft_attach::{Geometry, GeometryError, Region, RegionError};
 use weft_store::{Arena, BudgetError, MemoryBudget, PinnedBlock, TierChange};
 use weft_types::{BlockHash, ByteSize, Contract, ContractConflict};
 
 /// Why an engine's contract has no arena.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ArenaError {
+pub(crate) enum ArenaError {
     /// Engines attached here agreed on another contract for this model key.
     #[error(transparent)]
     Conflict(#[from] ContractConflict),
@@ -35,6 +35,8 @@ pub(crate) struct Arenas {
     budget: MemoryBudget,
     contract_memory: ByteSize,
     changed: Arc<dyn Fn() + Send + Sync>,
+    /// Told when slots of any arena became ready.
+    populated: watch::Sender<()>,
     inner: Mutex<Inner>,
 }
 
@@ -65,7 +67,8 @@ impl Arenas {
         contract_memory: ByteSize,
         changed: Arc<dyn Fn() + Send + Sync>,
     ) -> Arc<Self> {
-        Arc::new(Self { budget, contract_memory, changed, inner: Mutex::default() })
+        let populated = watch::Sender::new(());
+        Arc::new(Self { budget, contract_memory, changed, populated, inner: Mutex::default() })
     }
 
     /// The memory they share.
@@ -115,8 +118,14 @@ impl Arenas {
         );
         let changed = Arc::clone(&self.changed);
         let arena = Arena::new(contract.clone(), region, share, Box::new(move || changed()));
-        populate(&arena);
+        populate(&arena, self.populated.clone());
         Ok(arena)
+    }
+
+    /// Resolves when the arena has slots to offer: a few milliseconds after it was made.
+    pub(crate) async fn ready(&self, arena: &Arena) {
+        let mut populated = self.populated.subscribe();
+        while arena.tier().ready() == 0 && populated.changed().await.is_ok() {}
     }
 
     /// Every arena.
@@ -176,10 +185,10 @@ impl Inner {
 }
 
 /// Faults the pages in, on a thread of its own: the kernel takes its time to clear them.
-fn populate(arena: &Arc<Arena>) {
+fn populate(arena: &Arc<Arena>, populated: watch::Sender<()>) {
     let arena = Arc::downgrade(arena);
     let populate = move || {
-        if let Err(error) = Arena::populate(&arena) {
+        if let Err(error) = Arena::populate(&arena, || populated.send_replace(())) {
             tracing::error!(%error, "the arena stays smaller than configured");
         }
     };

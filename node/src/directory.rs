@@ -64,21 +64,22 @@ impl MetadataDirectory {
             return Ok(Vec::new());
         }
         let mut addresses = Arc::clone(&self.addresses.lock());
-        let known = |addresses: &Addresses, node, incarnation| {
-            addresses.get(node).filter(|(life, _)| *life == incarnation).map(|(_, bulk)| *bulk)
-        };
-        if peers.iter().any(|(node, incarnation, _)| known(&addresses, node, *incarnation).is_none()) {
+        if peers.iter().any(|(node, incarnation, _)| address(&addresses, node, *incarnation).is_none()) {
             let roster = self.metadata.roster(deadline).await?;
             let nodes = roster.nodes.into_iter().map(|(node, spec)| (node, (spec.incarnation, spec.bulk)));
             addresses = Arc::new(nodes.collect());
             *self.addresses.lock() = Arc::clone(&addresses);
         }
         let peers = peers.into_iter().filter_map(|(node, incarnation, blocks)| {
-            let bulk = known(&addresses, &node, incarnation)?;
+            let bulk = address(&addresses, &node, incarnation)?;
             Some(PeerHolder { node, bulk, blocks: blocks as usize })
         });
         Ok(peers.collect())
     }
+}
+
+fn address(addresses: &Addresses, node: &NodeId, incarnation: Incarnation) -> Option<SocketAddr> {
+    addresses.get(node).filter(|(life, _)| *life == incarnation).map(|(_, bulk)| *bulk)
 }
 
 impl Directory for MetadataDirectory {

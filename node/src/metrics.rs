@@ -30,6 +30,7 @@ pub(crate) struct Metrics {
     pub(crate) checksum_failures: IntCounter,
     pub(crate) fetch_failures: FetchFailures,
     pub(crate) reports: Reports,
+    pub(crate) reports_waiting: IntGauge,
 }
 
 /// Why fetches brought less than they could have.
@@ -76,11 +77,15 @@ impl Metrics {
         let reports = family("weft_node_reports_total", "Reports to metadata, by what became of them.", "outcome")?;
         let attached_engines = IntGauge::new("weft_node_attached_engines", "Engines attached now.")?;
         registry.register(Box::new(attached_engines.clone()))?;
+        let reports_waiting =
+            IntGauge::new("weft_node_waiting_reports", "Reports that metadata has not acknowledged.")?;
+        registry.register(Box::new(reports_waiting.clone()))?;
         let fetch = HistogramOpts::new("weft_node_fetch_duration_seconds", "How long fetches from one peer took.");
         let fetch_seconds = Histogram::with_opts(fetch.buckets(FETCH_SECONDS.to_vec()))?;
         registry.register(Box::new(fetch_seconds.clone()))?;
         Ok(Self {
             attached_engines,
+            reports_waiting,
             loaded_host_blocks: loaded.with_label_values(&["host"]),
             loaded_peer_blocks: loaded.with_label_values(&["peer"]),
             missed_blocks: loaded.with_label_values(&["none"]),

@@ -26,7 +26,7 @@ use crate::directory::MetadataDirectory;
 use crate::fetch::{Fetcher, Patience};
 use crate::metrics::{Holdings, Metrics};
 use crate::quarantine::Quarantine;
-use crate::report::{Reporter, ReporterHandle};
+use crate::report::Reporter;
 use crate::roll::Roll;
 use crate::serve::HostBlocks;
 use crate::session::{self, Shared};

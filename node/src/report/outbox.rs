@@ -55,7 +55,7 @@ impl Outbox {
     }
 
     /// Up to `max` reports that are not acknowledged, from the first, and how many of them were sent before.
-    pub(crate) fn to_send(&mut self, max: usize) -> (Vec<Report>, usize) {
+    pub(crate) fn next_batch(&mut self, max: usize) -> (Vec<Report>, usize) {
         let batch: Vec<_> = self.reports.iter().take(max).cloned().collect();
         let again = batch.iter().filter(|report| report.number <= self.sent).count();
         self.sent = batch.last().map_or(self.sent, |report| self.sent.max(report.number));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn numbers(outbox: &mut Outbox) -> Vec<u64> {
-        outbox.to_send(usize::MAX).0.iter().map(|report| report.number).collect()
+        outbox.next_batch(usize::MAX).0.iter().map(|report| report.number).collect()
     }
 
     #[test]
@@ -144,13 +144,13 @@ mod tests {
         assert_eq!(outbox.waiting(), 0, "nothing can be said without a grant");
         outbox.start(grant(1), (0..CHANGES_PER_REPORT + 1).map(key));
         outbox.note([Change::Removed(key(0))]);
-        let (reports, again) = outbox.to_send(2);
+        let (reports, again) = outbox.next_batch(2);
         let sizes: Vec<_> = reports.iter().map(|report| report.changes.len()).collect();
         assert_eq!(sizes, [CHANGES_PER_REPORT, 2], "a report that was not sent yet grows");
         assert_eq!((reports[1].number, reports[1].generation, again), (2, Generation::new(1), 0));
         outbox.note([Change::Removed(key(1))]);
         assert_eq!(outbox.answered(ReportAck::Applied { number: 1 }), 1);
-        let (reports, again) = outbox.to_send(9);
+        let (reports, again) = outbox.next_batch(9);
         assert_eq!((reports[0].number, reports[1].number, again), (2, 3, 1), "2 was sent before");
         assert_eq!(outbox.answered(ReportAck::Applied { number: 3 }), 2);
         assert_eq!(outbox.waiting(), 0);
@@ -183,7 +183,7 @@ mod tests {
             outbox.answered(ack);
             assert!(outbox.is_stale() && numbers(&mut outbox).is_empty());
             outbox.start(grant(2), [key(7)]);
-            let (reports, again) = outbox.to_send(1);
+            let (reports, again) = outbox.next_batch(1);
             assert_eq!((reports[0].number, reports[0].generation, again), (1, Generation::new(2), 0));
         }
     }

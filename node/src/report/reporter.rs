@@ -170,7 +170,9 @@ impl Reporter {
                 Event::Command(None) => return,
                 Event::Command(Some(Command::Leave { within, done })) => {
                     self.leave(within).await;
-                    return drop(done.send(()));
+                    // Whoever asked may have given up.
+                    let _ = done.send(());
+                    return;
                 }
                 Event::Command(Some(Command::Attach(attached))) => self.attach(attached),
                 Event::Command(Some(Command::Detach { endpoint, session })) => self.detach(&endpoint, session),
@@ -178,7 +180,9 @@ impl Reporter {
                 Event::Changed => tokio::time::sleep(GATHER).await,
                 Event::Retry => {}
             }
-            retry = match self.update().await {
+            let updated = self.update().await;
+            self.metrics.reports_waiting.set(self.waiting());
+            retry = match updated {
                 Ok(more) => {
                     self.trouble.clear();
                     more.then(Instant::now)
@@ -200,6 +204,11 @@ impl Reporter {
         }
         // An engine does not wait for metadata: it may attach, and is refused later if it has to be.
         self.endpoints.values().for_each(|endpoint| accept(&endpoint.attached));
+    }
+
+    fn waiting(&self) -> i64 {
+        let devices: usize = self.endpoints.values().map(|endpoint| endpoint.outbox.waiting()).sum();
+        i64::try_from(self.host.waiting() + devices).unwrap_or(i64::MAX)
     }
 
     fn attach(&mut self, attached: Attached) {
@@ -304,7 +313,7 @@ impl Reporter {
         let mut reports = Vec::new();
         let mut senders = Vec::new();
         for outbox in outboxes {
-            let (batch, again) = outbox.to_send(REPORTS_PER_CALL - reports.len());
+            let (batch, again) = outbox.next_batch(REPORTS_PER_CALL - reports.len());
             self.metrics.reports.resent.inc_by(again as u64);
             reports.extend(batch);
             senders.push((reports.len(), outbox));

@@ -33,13 +33,15 @@ pub(super) async fn shake_hands(
         return Err(SessionError::Stranger { uid: peer.uid });
     }
     let (frame, _) = timeout(HELLO_WAIT, recv_with_descriptors(stream)).await.map_err(|_| SessionError::Silent)??;
-    let hello = match ToNode::decode(frame.kind, &frame.message).map_err(FrameError::from)? {
-        Some(ToNode::Hello(hello)) => hello,
-        _ => return Err(FrameError::Unexpected { kind: frame.kind }.into()),
+    let Some(ToNode::Hello(hello)) = ToNode::decode(frame.kind, &frame.message).map_err(FrameError::from)? else {
+        return Err(FrameError::Unexpected { kind: frame.kind }.into());
     };
     check(shared, &hello)?;
     shared.quarantine.surrender(peer.pid, &hello.surrendered);
     let arena = shared.arenas.attach(&hello.contract).map_err(|error| refused(error.to_string(), true))?;
+    if timeout(HELLO_WAIT, shared.arenas.ready(&arena)).await.is_err() {
+        return Err(refused("the memory of the arena does not come: see the node's log".to_owned(), true));
+    }
     tracing::info!(
         attachment = id.0,
         endpoint = %hello.endpoint,

@@ -75,12 +75,12 @@ impl Arena {
         Arc::new(Self { contract, region, tier, changed, _share: share })
     }
 
-    /// Faults all pages in, step by step, offering the slots of each step when it is done. Blocks; ends early when nobody
-    /// needs the arena any more.
+    /// Faults all pages in, step by step, offering the slots of each step when it is done and calling `said`. Blocks;
+    /// ends early when nobody needs the arena any more.
     ///
     /// # Errors
     /// The memory is not there: the arena goes on with the slots it has.
-    pub fn populate(arena: &Weak<Self>) -> Result<(), RegionError> {
+    pub fn populate(arena: &Weak<Self>, said: impl Fn()) -> Result<(), RegionError> {
         let mut ready = 0;
         while let Some(arena) = arena.upgrade() {
             let geometry = arena.region.geometry();
@@ -92,6 +92,7 @@ impl Arena {
             arena.region.populate(SlotIndex(ready), step)?;
             ready += step;
             arena.tier.lock().set_ready(ready);
+            said();
         }
         Ok(())
     }
@@ -293,7 +294,7 @@ mod tests {
             count.fetch_add(1, Ordering::Relaxed);
         });
         let arena = Arena::new(contract(), Region::create("weft-test", geometry).unwrap(), share, changed);
-        Arena::populate(&Arc::downgrade(&arena)).unwrap();
+        Arena::populate(&Arc::downgrade(&arena), || {}).unwrap();
         (arena, signals)
     }
 

@@ -118,6 +118,12 @@ impl HostTier {
         self.ready = slots.min(u32::try_from(self.slots.len()).unwrap_or(u32::MAX)).max(self.ready);
     }
 
+    /// Slots whose pages are there.
+    #[must_use]
+    pub fn ready(&self) -> u32 {
+        self.ready
+    }
+
     /// A slot to write a block into; the coldest block that nobody needs makes room.
     pub fn reserve(&mut self, block: &BlockHash) -> Reservation {
         if let Some(slot) = self.blocks.get(block) {
