@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use weft_index::{DirectoryChange, Match};
 use weft_metadata_proto::v1::{CutOff, WatchItem, WatchRequest, method};
 use weft_transport::CallError;
@@ -170,6 +170,8 @@ impl WatchEnd {
 async fn follow(shared: Arc<Shared>, client: MetadataClient) {
     let mut backoff = Backoff::new();
     let mut resume = None;
+    // Told once, not at every attempt.
+    let mut alone = false;
     loop {
         let member = client.group.lock().reader();
         let mut session = Session { shared: &shared, resume, aside: None, following: false };
@@ -177,9 +179,12 @@ async fn follow(shared: Arc<Shared>, client: MetadataClient) {
         shared.metrics.ended(end.reason());
         if session.following {
             backoff = Backoff::new();
+            alone = false;
             info!(%member, reason = %end, "a watch of the directory ended; trying the next member");
+        } else if !std::mem::replace(&mut alone, true) {
+            warn!(%member, reason = %end, "no watch of the directory; trying the other members until one answers");
         } else {
-            debug!(%member, reason = %end, "no watch of the directory from this member");
+            debug!(%member, reason = %end, "no watch of the directory");
         }
         // After a fault the copy may be half changed: only a snapshot makes it whole.
         let whole = !matches!(end, WatchEnd::Fault(_));

@@ -43,3 +43,61 @@ impl Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use weft_types::codec::{CONTROL_BYTES_MAX, encode};
+    use weft_types::{
+        EndpointId, EndpointSpec, Generation, HolderGrant, HolderId, HolderKey, Incarnation, NodeId, NodeSpec, Roster,
+    };
+
+    use super::*;
+
+    /// The longest name there is.
+    fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(number: u32) -> T {
+        format!("{number:063}").parse().unwrap()
+    }
+
+    #[test]
+    fn the_largest_roster_fits_a_control_message() {
+        let ceiling = Limits::CEILING;
+        let incarnation = Incarnation::new(u64::MAX);
+        let addr = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap();
+        let node = |number| {
+            let id: NodeId = name(number);
+            let (capacity, labels) = (BTreeMap::new(), BTreeMap::new());
+            (id.clone(), NodeSpec { id, incarnation, fabric: addr, bulk: addr, capacity, labels })
+        };
+        let endpoint = |number| {
+            let id: EndpointId = name(number);
+            let spec = EndpointSpec {
+                id: id.clone(),
+                incarnation,
+                url: String::new(),
+                node: None,
+                ranks: Limits::RANKS_MAX,
+                contracts: Vec::new(),
+            };
+            (id, spec)
+        };
+        let grant = |number| {
+            let key = HolderKey::Device { endpoint: name(number), rank: Limits::RANKS_MAX };
+            let (holder, generation) = (HolderId::new(number), Generation::new(u32::MAX));
+            (holder, HolderGrant { key, holder, generation, incarnation })
+        };
+        let roster = Roster {
+            nodes: (0..ceiling.nodes).map(node).collect(),
+            endpoints: (0..ceiling.endpoints).map(endpoint).collect(),
+            holders: (0..ceiling.holders).map(grant).collect(),
+            contracts: Vec::new(),
+        };
+        let specs: usize = roster.nodes.values().map(|node| encode(node).len()).sum::<usize>()
+            + roster.endpoints.values().map(|endpoint| encode(endpoint).len()).sum::<usize>();
+        assert!(specs <= Limits::SPECS_BYTES_MAX, "the smallest descriptions of that many take {specs} bytes");
+        let padding = Limits::SPECS_BYTES_MAX - specs;
+        let bytes = encode(&roster).len() + padding;
+        assert!(bytes <= CONTROL_BYTES_MAX - 1024, "{bytes} bytes, and a message adds a few");
+    }
+}
