@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use quinn::{ClientConfig, Connection, ConnectionError};
 use tracing::debug;
-use weft_transport_proto::VersionRange;
 
 use crate::Target;
 use crate::fabric::Core;
@@ -60,12 +59,12 @@ async fn connect(core: &Core, to: &Target, verifier: &Arc<Verifier>) -> Result<C
         .connect_with(config, to.addr, SERVER_NAME)
         .map_err(|error| HandshakeFailure::Network(error.to_string()))?;
     let connection = connecting.await.map_err(failed)?;
-    let version = hello::exchange(&connection, VersionRange::OURS).await.map_err(|error| match error {
+    let version = hello::exchange(&connection, core.versions).await.map_err(|error| match error {
         HelloError::Ended(error) => failed(error),
         HelloError::Version(error) => HandshakeFailure::Ours(PeerRefusal::Version(error)),
         HelloError::Missing(reason) => HandshakeFailure::Network(reason),
     })?;
     debug!(peer = %to.addr, role = %to.role, version, "connected");
-    core.spawn(core.metrics.clone().account(connection.clone(), core.tuning.profile, Direction::Out));
+    tokio::spawn(core.metrics.clone().account(connection.clone(), core.tuning.profile, Direction::Out));
     Ok(connection)
 }

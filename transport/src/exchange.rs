@@ -1,6 +1,7 @@
 //! One request on a stream of its own, from the caller's side. Dropped before its end, it resets the stream, and the handler
 //! on the other side is dropped.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -69,7 +70,7 @@ impl Exchange {
                 Ok(())
             }
             Err(WriteError::Stopped(_)) => Ok(()),
-            Err(error) => Err(self.broken(&error.to_string())),
+            Err(error) => Err(self.broken(&error)),
         }
     }
 
@@ -112,11 +113,11 @@ impl Exchange {
     }
 
     pub(crate) fn lost(&self, error: &ReadError) -> CallError {
-        self.broken(&error.to_string())
+        self.broken(error)
     }
 
-    fn broken(&self, reason: &str) -> CallError {
-        CallError::Broken { addr: self.to.addr, reason: reason.to_owned() }
+    fn broken(&self, error: &dyn Error) -> CallError {
+        CallError::Broken { addr: self.to.addr, reason: wire::with_cause(error) }
     }
 
     fn wire(&self, error: WireError) -> CallError {

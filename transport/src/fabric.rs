@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quinn::{Connection, Endpoint};
-use tokio_util::sync::CancellationToken;
-use weft_transport_proto::{Frame, codes};
+use weft_transport_proto::{Frame, VersionRange, codes};
 use weft_types::rpc::{Message, Method};
 use weft_types::{Name, Role};
 
@@ -54,9 +53,9 @@ pub(crate) struct Core {
     pub(crate) endpoint: Endpoint,
     pub(crate) identity: Identity,
     pub(crate) tuning: Tuning,
+    pub(crate) versions: VersionRange,
     pub(crate) metrics: Metrics,
     pub(crate) refusals: Refusals,
-    closing: CancellationToken,
 }
 
 impl Fabric {
@@ -71,16 +70,26 @@ impl Fabric {
         identity: &Identity,
         metrics: Metrics,
     ) -> Result<Self, BindError> {
-        let tuning = tuning.into();
+        Self::bind_speaking(VersionRange::OURS, addr, tuning.into(), identity, metrics)
+    }
+
+    /// A fabric that speaks other versions than this release does.
+    pub(crate) fn bind_speaking(
+        versions: VersionRange,
+        addr: SocketAddr,
+        tuning: Tuning,
+        identity: &Identity,
+        metrics: Metrics,
+    ) -> Result<Self, BindError> {
         let endpoint = socket::bind(addr, tuning, identity)?;
         let local_addr = endpoint.local_addr().map_err(|source| BindError::Io { addr, source })?;
         let core = Core {
             endpoint,
             identity: identity.clone(),
             tuning,
+            versions,
             refusals: Refusals::new(identity.me.clone(), metrics.clone()),
             metrics,
-            closing: CancellationToken::new(),
         };
         Ok(Self(Arc::new(Inner {
             core: Arc::new(core),
@@ -208,19 +217,8 @@ impl Fabric {
 }
 
 impl Core {
-    /// A task that ends with the fabric at the latest.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let closing = self.closing.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = task => {}
-                () = closing.cancelled() => {}
-            }
-        });
-    }
-
+    /// Ends every task of the fabric too: each waits on the endpoint, or on one of its connections.
     fn close(&self) {
-        self.closing.cancel();
         self.endpoint.close(codes::CLOSED.into(), b"the process is going away");
     }
 }

@@ -72,6 +72,10 @@ impl Identity {
     /// Not PEM, without exactly one SAN URI `weft://<cluster>/<role>/<name>`, a key of another certificate, not issued by the
     /// CA, or expired.
     pub fn from_pem(cert: &str, key: &str, ca: &str) -> Result<Self, IdentityError> {
+        Self::from_pem_at(UnixTime::now(), cert, key, ca)
+    }
+
+    fn from_pem_at(now: UnixTime, cert: &str, key: &str, ca: &str) -> Result<Self, IdentityError> {
         let chain = certificates("certificate", cert)?;
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
             .map_err(|source| IdentityError::Pem { what: "private key", source })?;
@@ -88,7 +92,7 @@ impl Identity {
             .build()
             .expect("there is at least one root, and no revocation list");
         chain_verifier
-            .verify_client_cert(&chain[0], &chain[1..], UnixTime::now())
+            .verify_client_cert(&chain[0], &chain[1..], now)
             .map_err(|source| IdentityError::Untrusted { me: me.clone(), source })?;
 
         let certified = CertifiedKey::from_der(chain, key, &provider).map_err(IdentityError::Key)?;
@@ -115,6 +119,8 @@ fn certificates(what: &'static str, text: &str) -> Result<Vec<CertificateDer<'st
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use weft_service::certs::{Ca, Issued};
     use weft_types::Role;
@@ -130,6 +136,17 @@ mod tests {
         let identity = Identity::from_pem(&cert, &key, ca.cert_pem()).unwrap();
         assert_eq!((identity.me.role, identity.me.to_string()), (Role::Node, "weft://prod/node/n1".to_owned()));
         assert!(!format!("{identity:?}").contains("Key"), "{identity:?}");
+    }
+
+    #[test]
+    fn an_expired_certificate_is_found_at_start() {
+        let ca = Ca::create("prod").unwrap();
+        let Issued { cert, key } = issued(&ca);
+        let in_two_days = UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() + 2 * 24 * 3600));
+        let error = Identity::from_pem_at(in_two_days, &cert, &key, ca.cert_pem()).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(error.to_string().contains("our own certificate weft://prod/node/n1 would be refused"), "{error}");
+        assert!(cause.contains("expired"), "{cause}");
     }
 
     #[test]

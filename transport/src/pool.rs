@@ -70,7 +70,7 @@ impl Pool {
         let (sender, dial) = watch::channel(Dial::Pending);
         state.lines.insert(to.clone(), Line { dial: dial.clone(), used });
         let attempt = dial::dial(Arc::clone(core), to.clone());
-        core.spawn(async move {
+        tokio::spawn(async move {
             let settled = match attempt.await {
                 Ok(connection) => Dial::Open(connection),
                 Err(reason) => Dial::Failed(reason.into()),

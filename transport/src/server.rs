@@ -8,7 +8,6 @@ use quinn::{Connection, Incoming, RecvStream, SendStream, ServerConfig};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
-use weft_transport_proto::VersionRange;
 
 use crate::fabric::Core;
 use crate::hello::{self, HelloError};
@@ -38,7 +37,7 @@ pub(crate) fn start(core: &Arc<Core>, routes: Routes) {
     });
     let verifier = Verifier::new(&core.identity, Expected::anyone(&core.identity));
     core.endpoint.set_server_config(Some(ServerConfig::with_crypto(tls::server(&core.identity, verifier))));
-    core.spawn(Arc::clone(&server).accept());
+    tokio::spawn(Arc::clone(&server).accept());
 }
 
 /// What connections share.
@@ -68,7 +67,7 @@ impl Server {
                 continue;
             }
             let server = Arc::clone(&self);
-            self.core.spawn(async move {
+            tokio::spawn(async move {
                 let _slot = Slot(&server.connections);
                 Arc::clone(&server).connection(incoming).await;
             });
@@ -97,7 +96,7 @@ impl Server {
         config.transport_config(self.core.tuning.transport(incoming.remote_address().ip()));
         let failed = |error| HandshakeFailure::of(&error, verifier);
         let connection = incoming.accept_with(Arc::new(config)).map_err(failed)?.await.map_err(failed)?;
-        hello::exchange(&connection, VersionRange::OURS).await.map_err(|error| match error {
+        hello::exchange(&connection, self.core.versions).await.map_err(|error| match error {
             HelloError::Ended(error) => failed(error),
             HelloError::Version(error) => HandshakeFailure::Ours(PeerRefusal::Version(error)),
             HelloError::Missing(reason) => HandshakeFailure::Network(reason),
@@ -111,11 +110,11 @@ impl Served {
     async fn serve(self: Arc<Self>) {
         let core = &self.server.core;
         debug!(peer = %self.connection.remote_address(), who = %self.peer, "serving");
-        core.spawn(core.metrics.clone().account(self.connection.clone(), core.tuning.profile, Direction::In));
+        tokio::spawn(core.metrics.clone().account(self.connection.clone(), core.tuning.profile, Direction::In));
         // How many streams are open at a time is QUIC's to bound.
         while let Ok((send, recv)) = self.connection.accept_bi().await {
             let served = Arc::clone(&self);
-            core.spawn(async move { served.stream(send, recv).await });
+            tokio::spawn(async move { served.stream(send, recv).await });
         }
     }
 

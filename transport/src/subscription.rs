@@ -164,7 +164,7 @@ impl<T: Message> Publisher<T> {
         let send = self.send.as_mut().expect("there until dropped");
         self.torn = true;
         let written = wire::write(send, Frame::Reply { len: body.len() as u64 }, body.into()).await;
-        written.map_err(|error| PublishError::Gone(error.to_string()))?;
+        written.map_err(|error| PublishError::Gone(wire::with_cause(&error)))?;
         self.torn = false;
         Ok(())
     }

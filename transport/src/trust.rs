@@ -21,6 +21,9 @@ use weft_types::{Name, Role};
 use crate::peer::{self, Peer};
 use crate::{Identity, Target};
 
+#[cfg(test)]
+mod tests;
+
 /// Alert `certificate_required` (RFC 8446, section 6.2), as a QUIC error code (RFC 9001, section 4.8).
 const NO_CERTIFICATE: u64 = 0x100 + 116;
 /// QUIC error codes that carry a TLS alert.
@@ -134,6 +137,11 @@ impl HandshakeFailure {
         match error {
             ConnectionError::TransportError(ours) if u64::from(ours.code) == NO_CERTIFICATE => {
                 Self::Ours(PeerRefusal::NoCertificate { expected: verifier.expected.clone() })
+            }
+            // The text of this one is rustls' own.
+            ConnectionError::ConnectionClosed(theirs) if u64::from(theirs.error_code) == NO_CERTIFICATE => {
+                let expected = Expected::anyone(&verifier.identity);
+                Self::Theirs(PeerRefusal::NoCertificate { expected }.to_string())
             }
             ConnectionError::ConnectionClosed(theirs) if TLS_ALERTS.contains(&u64::from(theirs.error_code)) => {
                 let text = String::from_utf8_lossy(&theirs.reason);

@@ -1,5 +1,7 @@
 //! Frames and bodies on quinn's streams.
 
+use std::error::Error;
+
 use bytes::Bytes;
 use quinn::{ReadError, ReadExactError, RecvStream, SendStream, WriteError};
 use weft_transport_proto::{Frame, ProtocolError};
@@ -13,6 +15,11 @@ pub(crate) enum WireError {
     /// Not what the protocol allows.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
+}
+
+/// An error and its cause: quinn says "connection lost" and keeps why to the cause.
+pub(crate) fn with_cause(error: &dyn Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 /// The next frame's header.

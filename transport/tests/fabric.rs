@@ -1,7 +1,15 @@
-//! Real QUIC on loopback: calls between two fabrics.
+//! Real QUIC on loopback: calls, subscriptions and block streams between two fabrics.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail their test")]
 
 #[path = "fabric/world.rs"]
 mod world;
 
+#[path = "fabric/blocks.rs"]
+mod blocks;
 #[path = "fabric/calls.rs"]
 mod calls;
+#[path = "fabric/deaths.rs"]
+mod deaths;
+#[path = "fabric/subscriptions.rs"]
+mod subscriptions;

@@ -1,5 +1,7 @@
 //! Golden bytes of every frame: hex on the left, meaning on the right. Changing this file is a release note.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail their test")]
+
 use weft_transport_proto::{ALPN, BlockRefusal, Frame, FrameType, ProtocolError, RefusalCode, VersionRange, codes};
 use weft_types::Checksum;
 

@@ -1,5 +1,7 @@
 //! Both sides of a fetch, joined byte by byte.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail their test")]
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use weft_transport_proto::{
