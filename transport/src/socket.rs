@@ -141,3 +141,21 @@ fn cid_key(secret: &[u8; 32]) -> u64 {
     let (head, _) = key.split_first_chunk::<8>().expect("32 bytes begin with 8");
     u64::from_le_bytes(*head)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Profile;
+
+    #[tokio::test]
+    async fn a_batch_of_segments_fits_one_datagram_of_the_kernel() {
+        let runtime = TokioRuntime;
+        for datagram_bytes in [1200, 1452, 8952, 9400] {
+            let udp = udp("127.0.0.1:0".parse().unwrap(), Profile::Control.socket_buffer_bytes()).unwrap();
+            let socket = Capped { socket: runtime.wrap_udp_socket(udp).unwrap(), datagram_bytes };
+            let (send, receive) = (socket.max_transmit_segments(), socket.max_receive_segments());
+            assert!(send >= 1 && send * datagram_bytes <= UDP_PAYLOAD_MAX, "{send} of {datagram_bytes}");
+            assert!(receive == 1 || receive * datagram_bytes >= COALESCED_MAX, "{receive} of {datagram_bytes}");
+        }
+    }
+}

@@ -53,8 +53,7 @@ impl Served {
             let body = request(&mut recv, route.name, len, route.request_bytes_max).await?;
             handler(self.peer.clone(), &body).await
         };
-        let stopped = send.stopped();
-        let outcome = match unless_gone(stopped, answering).await {
+        let outcome = match unless_gone(send.stopped(), answering).await {
             None => Ok(Outcome::Gone),
             Some(Ok(response)) => reply(&mut send, response.into()).await,
             Some(Err(refusal)) => {
@@ -83,9 +82,10 @@ impl Served {
             let Handler::Subscription(handler) = &route.handler else { return Err(wrong_kind(route, "call")) };
             Ok((room, handler, request(recv, route.name, len, route.request_bytes_max).await?))
         };
-        let (_room, handler, body) = match opening.await {
-            Ok(opened) => opened,
-            Err(refusal) => return refused(send, refusal).await,
+        let (_room, handler, body) = match unless_gone(send.stopped(), opening).await {
+            None => return Ok(Outcome::Gone),
+            Some(Ok(opened)) => opened,
+            Some(Err(refusal)) => return refused(send, refusal).await,
         };
         if wire::write(&mut send, Frame::Accept, Bytes::new()).await.is_err() {
             return Ok(Outcome::Gone);
@@ -120,9 +120,10 @@ impl Served {
             let bad = |error: ProtocolError| Refusal::new(RefusalCode::BadRequest, error.to_string());
             Ok((room, session.map_err(bad)?, &*route.source))
         };
-        let outcome = match opening.await {
-            Ok((_room, session, source)) => Ok(self.stream_blocks(&mut send, session, source).await),
-            Err(refusal) => refused(send, refusal).await,
+        let outcome = match unless_gone(send.stopped(), opening).await {
+            None => Ok(Outcome::Gone),
+            Some(Ok((_room, session, source))) => Ok(self.stream_blocks(&mut send, session, source).await),
+            Some(Err(refusal)) => refused(send, refusal).await,
         };
         self.count("fetch", &outcome);
     }
