@@ -29,7 +29,7 @@ use weft_store::{Arena, PinnedBlock};
 use weft_transport::{Fabric, FetchRequest, Target};
 use weft_types::{BlockHash, IndexKey, Role};
 
-use self::flights::{Flight, Flights, Shared};
+use self::flights::{Flight, Flights};
 use self::peers::Peers;
 use self::sink::ArenaSink;
 use crate::directory::{Directory, PeerHolder};
@@ -92,50 +92,49 @@ impl Fetcher {
         deadline: Instant,
     ) {
         let deadline = deadline.min(Instant::now() + self.patience.fetch);
+        // Blocks that a flight of ours is bringing, or was: they are asked for once.
+        let mut tried = vec![false; prefix.len()];
         while run.len() < prefix.len() && Instant::now() < deadline {
-            let rest = &prefix[run.len()..];
-            let ours = self.launch(arena, rest, deadline);
-            let Some(flight) = self.flights.of(&rest[0]) else {
-                // It may have landed between the two lines above; otherwise nobody will bring it.
-                if take(arena, rest, run) == 0 {
-                    return;
-                }
-                continue;
+            let next = run.len();
+            self.launch(arena, &prefix[next..], &mut tried[next..], deadline);
+            let flight = self.flights.of(&prefix[next]);
+            let under_way = flight.is_some();
+            let late = match flight {
+                Some(flight) => timeout_at(deadline, self.flights.landed(&flight, &prefix[next])).await.is_err(),
+                None => false,
             };
-            let landed = timeout_at(deadline, self.flights.landed(&flight, &rest[0])).await;
-            // Somebody else's flight may have had less time than we have: only after our own the block is given up.
-            let given_up = ours.is_some_and(|ours| Arc::ptr_eq(&ours, &flight));
-            let nothing = take(arena, rest, run) == 0;
-            if landed.is_err() || (nothing && given_up) {
+            // Somebody else's flight may have had less time than we have: then ours is next.
+            let last_chance = tried[next] || !under_way;
+            if take(arena, &prefix[next..], run) == 0 && (late || last_chance) {
                 return;
             }
         }
     }
 
-    /// Starts a flight for what is neither here nor in flight; `None` if there is no such thing, or no capacity.
-    fn launch(self: &Arc<Self>, arena: &Arc<Arena>, rest: &[BlockHash], deadline: Instant) -> Option<Arc<Shared>> {
-        let absent: Vec<_> = {
+    /// Starts a flight for what is neither here, nor in flight, nor tried.
+    fn launch(self: &Arc<Self>, arena: &Arc<Arena>, rest: &[BlockHash], tried: &mut [bool], deadline: Instant) {
+        let wanted: Vec<_> = {
             let tier = arena.tier();
-            rest.iter().map(|block| !tier.contains(block) && !tier.is_pending(block)).collect()
+            let absent = |block| !tier.contains(block) && !tier.is_pending(block);
+            (0..rest.len()).filter(|at| !tried[*at] && absent(&rest[*at])).collect()
         };
-        let first = absent.iter().position(|absent| *absent)?;
-        // Blocks that are claimed need not be neighbours; the directory is asked for the run that spans them.
-        let span = &rest[first..];
-        let wanted: Vec<_> =
-            absent[first..].iter().enumerate().filter(|(_, absent)| **absent).map(|(at, _)| at).collect();
+        if wanted.is_empty() {
+            return;
+        }
         let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() else {
             self.metrics.fetch_failures.busy.inc();
-            return None;
+            return;
         };
-        let (flight, wanted) = self.flights.claim(span, &wanted, FLIGHT_BLOCKS_MAX)?;
-        let shared = flight.shared();
-        let last = wanted.last().map_or(0, |last| last + 1);
-        let (fetcher, arena, span) = (Arc::clone(self), Arc::clone(arena), span[..last].to_vec());
+        let Some((flight, claimed)) = self.flights.claim(rest, &wanted, FLIGHT_BLOCKS_MAX) else { return };
+        claimed.iter().for_each(|at| tried[*at] = true);
+        // What is claimed need not be neighbours; the directory is asked for the run that spans it.
+        let (first, last) = (claimed[0], claimed[claimed.len() - 1]);
+        let (fetcher, arena, span) = (Arc::clone(self), Arc::clone(arena), rest[first..=last].to_vec());
+        let wanted = claimed.into_iter().map(|at| at - first).collect();
         self.tasks.spawn(async move {
             let _permit = permit;
             fetcher.fly(&arena, &flight, &span, wanted, deadline).await;
         });
-        Some(shared)
     }
 
     /// One flight: `wanted` positions of `span`, from one peer after the other.
@@ -232,3 +231,6 @@ fn take(arena: &Arc<Arena>, rest: &[BlockHash], run: &mut Vec<(PinnedBlock, Sour
     run.extend(more.into_iter().map(|block| (block, Source::Peer)));
     count
 }
+
+#[cfg(test)]
+mod tests;

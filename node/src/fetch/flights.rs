@@ -66,11 +66,6 @@ impl Flights {
 }
 
 impl Flight {
-    /// What those who wait see of it.
-    pub(crate) fn shared(&self) -> Arc<Shared> {
-        Arc::clone(&self.shared)
-    }
-
     /// A block is here, pinned.
     pub(crate) fn land(&self, block: &BlockHash, pinned: PinnedBlock) {
         self.shared.landed.lock().push(pinned);
