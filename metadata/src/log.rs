@@ -20,7 +20,7 @@
 //!   hears from a leader (or becomes one), and says so through `/ready`.
 
 mod contents;
-mod record;
+pub(crate) mod record;
 mod recovery;
 mod segment;
 mod vote;

@@ -3,6 +3,9 @@
 //! openraft's types stay inside this crate: everybody else speaks `weft-metadata-proto`.
 
 pub(crate) mod mirror;
+pub(crate) mod network;
+pub(crate) mod serve;
+pub(crate) mod wire;
 
 use std::fmt;
 use std::io::Cursor;

@@ -1,0 +1,224 @@
+//! The replicated directory as openraft drives it: entries in, outcomes out, snapshots to disk and from the leader.
+//!
+//! ```text
+//!                   ┌───────────────► Reply, to the proposer
+//!  openraft ─ apply ┤  Directory ◄── lookups, watch snapshots (read lock)
+//!                   └──► Feed ─────► watchers, in log order
+//! ```
+//!
+//! # Invariants
+//! - the directory, the last applied log id and the end of the feed move together, under one write lock: a watcher that
+//!   takes a snapshot at an index gets every change after it from the feed;
+//! - what was applied is durable in the log or in a snapshot; after a restart the newest snapshot is loaded and openraft
+//!   applies the log behind it again, once a leader says how much of it is committed.
+
+pub(crate) mod feed;
+pub(crate) mod snapshot;
+
+use std::io::Cursor;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use openraft::storage::{RaftStateMachine, Snapshot};
+use openraft::{
+    AnyError, BasicNode, EntryPayload, OptionalSend, RaftSnapshotBuilder, SnapshotMeta, StorageIOError,
+    StoredMembership,
+};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use tracing::info;
+use weft_metadata_state::{Command, Directory};
+
+use self::feed::Feed;
+use crate::error::StoreError;
+use crate::metrics::Metrics;
+use crate::raft::{CommandBytes, Entry, LogId, Reply, StorageError, Types};
+use crate::volume::Volume;
+
+/// The applied state; clones are the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: RwLock<State>,
+    feed: Feed,
+    volume: Arc<dyn Volume>,
+    /// What the newest snapshot on disk covers.
+    snapshot: Mutex<Option<SnapshotMeta<u64, BasicNode>>>,
+    /// Bytes of commands applied since the last snapshot (or start).
+    unsnapshotted_bytes: AtomicU64,
+    metrics: Metrics,
+}
+
+/// Everything that changes with an entry.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    pub(crate) directory: Directory,
+    pub(crate) applied: Option<LogId>,
+    membership: StoredMembership<u64, BasicNode>,
+}
+
+impl State {
+    /// Log index up to which entries were applied; 0 before the first.
+    pub(crate) fn index(&self) -> u64 {
+        self.applied.map_or(0, |id| id.index)
+    }
+}
+
+impl Machine {
+    /// Loads the newest snapshot, if there is one. Blocks: call it off the runtime.
+    pub(crate) fn open(volume: Arc<dyn Volume>, metrics: Metrics) -> Result<Self, StoreError> {
+        let (mut state, mut meta) = (State::default(), None);
+        if let Some((found, bytes)) = snapshot::load_newest(&*volume)? {
+            let directory = Directory::restore(&bytes)
+                .map_err(|error| snapshot::damaged(&*volume, &found, error.to_string()))?;
+            state = State { directory, applied: found.last_log_id, membership: found.last_membership.clone() };
+            info!(applied = state.index(), bytes = bytes.len(), "snapshot loaded");
+            meta = Some(found);
+        }
+        let feed = Feed::new(state.index(), state.directory.log_time());
+        let shared = Shared {
+            state: RwLock::new(state),
+            feed,
+            volume,
+            snapshot: Mutex::new(meta),
+            unsnapshotted_bytes: AtomicU64::new(0),
+            metrics,
+        };
+        Ok(Self(Arc::new(shared)))
+    }
+
+    /// The state as applied so far. Hold it briefly: applying waits.
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.0.state.read()
+    }
+
+    /// Changes in log order.
+    pub(crate) fn feed(&self) -> &Feed {
+        &self.0.feed
+    }
+
+    /// Bytes of commands applied since the last snapshot was begun.
+    pub(crate) fn unsnapshotted_bytes(&self) -> u64 {
+        self.0.unsnapshotted_bytes.load(Ordering::Relaxed)
+    }
+
+    fn apply_entry(&self, entry: Entry) -> Result<Reply, StorageError> {
+        let failed = |error: &dyn std::error::Error| {
+            StorageIOError::apply(entry.log_id, AnyError::error(format!("entry {}: {error}", entry.log_id)))
+        };
+        let (command, membership) = match entry.payload {
+            EntryPayload::Blank => (None, None),
+            EntryPayload::Normal(CommandBytes(bytes)) => {
+                self.0.unsnapshotted_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                (Some(Command::decode(&bytes).map_err(|error| failed(&error))?), None)
+            }
+            EntryPayload::Membership(membership) => (None, Some(membership)),
+        };
+        let mut state = self.0.state.write();
+        state.applied = Some(entry.log_id);
+        if let Some(membership) = membership {
+            state.membership = StoredMembership::new(Some(entry.log_id), membership);
+        }
+        let applied = command.map(|command| state.directory.apply(command));
+        let (outcome, changes) = applied.map_or((None, Vec::new()), |applied| (Some(applied.outcome), applied.changes));
+        self.0.metrics.changes.inc_by(changes.len() as u64);
+        self.0.feed.publish(entry.log_id.index, state.directory.log_time(), changes);
+        self.0.metrics.applied_entries.inc();
+        self.0.metrics.applied_index.set(i64::try_from(entry.log_id.index).unwrap_or(i64::MAX));
+        Ok(Reply(outcome))
+    }
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership<u64, BasicNode>), StorageError> {
+        let state = self.0.state.read();
+        Ok((state.applied, state.membership.clone()))
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Reply>, StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        entries.into_iter().map(|entry| self.apply_entry(entry)).collect()
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        let state = self.0.state.read().clone();
+        self.0.unsnapshotted_bytes.store(0, Ordering::Relaxed);
+        Builder { machine: self.clone(), state }
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<Cursor<Vec<u8>>>, StorageError> {
+        Ok(Box::default())
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta<u64, BasicNode>,
+        snapshot: Box<Cursor<Vec<u8>>>,
+    ) -> Result<(), StorageError> {
+        let (machine, meta, bytes) = (self.clone(), meta.clone(), snapshot.into_inner());
+        let installing = tokio::task::spawn_blocking(move || {
+            let directory = Directory::restore(&bytes).map_err(|error| error.to_string())?;
+            // On disk first: the log before it is purged as soon as this returns.
+            snapshot::save(&*machine.0.volume, &meta, &bytes).map_err(|error| error.to_string())?;
+            let mut state = machine.0.state.write();
+            *state = State { directory, applied: meta.last_log_id, membership: meta.last_membership.clone() };
+            machine.0.feed.jump(state.index(), state.directory.log_time());
+            machine.0.unsnapshotted_bytes.store(0, Ordering::Relaxed);
+            machine.0.metrics.applied_index.set(i64::try_from(state.index()).unwrap_or(i64::MAX));
+            info!(applied = state.index(), bytes = bytes.len(), "took over a snapshot from the leader");
+            *machine.0.snapshot.lock() = Some(meta);
+            Ok(())
+        });
+        let installed = installing.await.unwrap_or_else(|error| Err::<(), _>(error.to_string()));
+        installed.map_err(|error| StorageIOError::write_snapshot(None, AnyError::error(error)).into())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types>>, StorageError> {
+        if self.0.snapshot.lock().is_none() {
+            return Ok(None);
+        }
+        let volume = self.0.volume.clone();
+        let loading = tokio::task::spawn_blocking(move || snapshot::load_newest(&*volume));
+        let loaded = match loading.await {
+            Ok(loaded) => loaded.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let loaded = loaded.map_err(|error| StorageIOError::read_snapshot(None, AnyError::error(error)))?;
+        Ok(loaded.map(|(meta, bytes)| Snapshot { meta, snapshot: Box::new(Cursor::new(bytes)) }))
+    }
+}
+
+/// Writes a snapshot of the state as it was when this was made; the machine goes on meanwhile.
+#[derive(Debug)]
+pub(crate) struct Builder {
+    machine: Machine,
+    state: State,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
+        let (machine, state) = (self.machine.clone(), self.state.clone());
+        let building = tokio::task::spawn_blocking(move || {
+            let bytes = state.directory.snapshot();
+            let meta = SnapshotMeta {
+                last_log_id: state.applied,
+                last_membership: state.membership,
+                // The same state has the same bytes on every member, so any of them may finish what another began.
+                snapshot_id: state.applied.map_or_else(|| "empty".to_owned(), |id| id.to_string()),
+            };
+            snapshot::save(&*machine.0.volume, &meta, &bytes)?;
+            info!(index = ?state.applied.map(|id| id.index), bytes = bytes.len(), "snapshot written");
+            machine.0.metrics.snapshots.inc();
+            *machine.0.snapshot.lock() = Some(meta.clone());
+            Ok(Snapshot { meta, snapshot: Box::new(Cursor::new(bytes)) })
+        });
+        let built = building.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        built.map_err(|error| StorageIOError::write_snapshot(None, AnyError::new(&error)).into())
+    }
+}

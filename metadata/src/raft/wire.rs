@@ -1,0 +1,335 @@
+//! Raft's three procedures on the fabric, methods 1 to 3: between members only.
+//!
+//! Entries travel as the records that they are in the log, checksums and all, so that what a follower writes is what the
+//! leader encoded:
+//!
+//! ```text
+//! append_entries     head length u32 │ head (codec) │ records, one an entry, batch 0
+//! vote               codec
+//! install_snapshot   head length u32 │ head (codec) │ bytes of the snapshot
+//! ```
+
+use bytes::Bytes;
+use openraft::SnapshotSegmentId;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest,
+    VoteResponse,
+};
+use serde::{Deserialize, Serialize};
+use weft_types::codec::{self, DecodeError};
+use weft_types::rpc::{Message, Method};
+use weft_types::control_message;
+
+use super::Types;
+use super::mirror::{LogIdMirror, VoteMirror};
+use crate::log::record::{self, Parsed};
+use crate::machine::snapshot::MetaMirror;
+
+/// Largest append: what replication puts in one (2 MiB), or one entry if that is larger, with room to spare.
+const APPEND_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of a snapshot that go in one message. At 1 GB/s one takes a millisecond, so heartbeats are never in its way.
+pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+
+/// The leader's entries, or its heartbeat.
+#[derive(Debug)]
+pub(crate) enum AppendEntries {}
+/// A candidate's request.
+#[derive(Debug)]
+pub(crate) enum Vote {}
+/// A piece of the leader's snapshot.
+#[derive(Debug)]
+pub(crate) enum InstallSnapshot {}
+
+// Numbers are wire identity: append, never renumber, never reuse. Raft has 1 to 19.
+impl Method for AppendEntries {
+    const ID: u16 = 1;
+    const NAME: &'static str = "raft_append_entries";
+    const REQUEST_BYTES_MAX: usize = APPEND_BYTES_MAX;
+    type Request = AppendMessage;
+    type Response = AppendReply;
+}
+
+impl Method for Vote {
+    const ID: u16 = 2;
+    const NAME: &'static str = "raft_vote";
+    type Request = VoteMessage;
+    type Response = VoteReply;
+}
+
+impl Method for InstallSnapshot {
+    const ID: u16 = 3;
+    const NAME: &'static str = "raft_install_snapshot";
+    type Request = SnapshotMessage;
+    type Response = SnapshotReply;
+}
+
+/// An [`AppendEntriesRequest`] as a message.
+#[derive(Debug)]
+pub(crate) struct AppendMessage(pub(crate) AppendEntriesRequest<Types>);
+
+#[derive(Serialize, Deserialize)]
+struct AppendHead {
+    vote: VoteMirror,
+    previous: Option<LogIdMirror>,
+    committed: Option<LogIdMirror>,
+    entries: u32,
+}
+
+/// An [`AppendEntriesResponse`] as a message.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum AppendReply {
+    Success,
+    PartialSuccess(Option<LogIdMirror>),
+    Conflict,
+    HigherVote(VoteMirror),
+}
+
+/// A [`VoteRequest`] as a message.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct VoteMessage {
+    pub(crate) vote: VoteMirror,
+    pub(crate) last: Option<LogIdMirror>,
+}
+
+/// A [`VoteResponse`] as a message.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct VoteReply {
+    vote: VoteMirror,
+    granted: bool,
+    last: Option<LogIdMirror>,
+}
+
+/// An [`InstallSnapshotRequest`] as a message.
+#[derive(Debug)]
+pub(crate) struct SnapshotMessage(pub(crate) InstallSnapshotRequest<Types>);
+
+#[derive(Serialize, Deserialize)]
+struct SnapshotHead {
+    vote: VoteMirror,
+    meta: MetaMirror,
+    offset: u64,
+    done: bool,
+}
+
+/// What became of a piece of a snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum SnapshotReply {
+    /// Taken, or refused by a higher vote.
+    Taken(VoteMirror),
+    /// Another piece was expected: begin again.
+    Mismatch { expected: Segment, got: Segment },
+}
+
+/// A piece of a snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Segment {
+    id: String,
+    offset: u64,
+}
+
+control_message!(AppendReply, VoteMessage, VoteReply, SnapshotReply);
+
+impl Message for AppendMessage {
+    fn encode(&self) -> Vec<u8> {
+        let Self(request) = self;
+        let mut out = Vec::with_capacity(128 + request.entries.iter().map(record::entry_bytes).sum::<usize>());
+        let head = AppendHead {
+            vote: request.vote.into(),
+            previous: request.prev_log_id.map(Into::into),
+            committed: request.leader_commit.map(Into::into),
+            entries: u32::try_from(request.entries.len()).expect("openraft sends max_payload_entries at most"),
+        };
+        write_head(&mut out, &head);
+        for entry in &request.entries {
+            record::put_entry(&mut out, 0, entry);
+        }
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (head, records) = read_head::<AppendHead>(bytes, "append_entries")?;
+        // One copy for all entries, which then share it.
+        let records = Bytes::copy_from_slice(records);
+        let (mut entries, mut offset) = (Vec::new(), 0);
+        for _ in 0..head.entries {
+            let (header, len) = match record::parse(&records[offset..]) {
+                Parsed::Record { header, bytes } => (header, bytes),
+                Parsed::Unwritten => return Err(malformed("append_entries", "fewer entries than announced")),
+                Parsed::Bad { reason, .. } => return Err(malformed("append_entries", reason)),
+            };
+            let record = records.slice(offset..offset + len);
+            entries.push(record::entry(&header, &record).map_err(|reason| malformed("append_entries", &reason))?);
+            offset += len;
+        }
+        match records.len() - offset {
+            0 => Ok(Self(AppendEntriesRequest {
+                vote: head.vote.into(),
+                prev_log_id: head.previous.map(Into::into),
+                entries,
+                leader_commit: head.committed.map(Into::into),
+            })),
+            extra => Err(DecodeError::Trailing { extra, kind: "append_entries" }),
+        }
+    }
+}
+
+impl Message for SnapshotMessage {
+    fn encode(&self) -> Vec<u8> {
+        let Self(request) = self;
+        let mut out = Vec::with_capacity(1024 + request.data.len());
+        let head = SnapshotHead {
+            vote: request.vote.into(),
+            meta: (&request.meta).into(),
+            offset: request.offset,
+            done: request.done,
+        };
+        write_head(&mut out, &head);
+        out.extend_from_slice(&request.data);
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (head, data) = read_head::<SnapshotHead>(bytes, "install_snapshot")?;
+        Ok(Self(InstallSnapshotRequest {
+            vote: head.vote.into(),
+            meta: head.meta.into(),
+            offset: head.offset,
+            data: data.to_vec(),
+            done: head.done,
+        }))
+    }
+}
+
+fn write_head(out: &mut Vec<u8>, head: &impl Serialize) {
+    let head = codec::encode(head);
+    out.extend_from_slice(&u32::try_from(head.len()).expect("a head is small").to_le_bytes());
+    out.extend_from_slice(&head);
+}
+
+fn read_head<'a, T: serde::de::DeserializeOwned>(
+    bytes: &'a [u8],
+    kind: &'static str,
+) -> Result<(T, &'a [u8]), DecodeError> {
+    let cut = || malformed(kind, "cut short");
+    let (len, rest) = bytes.split_first_chunk().ok_or_else(cut)?;
+    let (head, body) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(cut)?;
+    Ok((codec::decode(head)?, body))
+}
+
+fn malformed(kind: &'static str, reason: &str) -> DecodeError {
+    DecodeError::Malformed { kind, reason: reason.to_owned() }
+}
+
+impl From<AppendEntriesResponse<u64>> for AppendReply {
+    fn from(response: AppendEntriesResponse<u64>) -> Self {
+        match response {
+            AppendEntriesResponse::Success => Self::Success,
+            AppendEntriesResponse::PartialSuccess(upto) => Self::PartialSuccess(upto.map(Into::into)),
+            AppendEntriesResponse::Conflict => Self::Conflict,
+            AppendEntriesResponse::HigherVote(vote) => Self::HigherVote(vote.into()),
+        }
+    }
+}
+
+impl From<AppendReply> for AppendEntriesResponse<u64> {
+    fn from(reply: AppendReply) -> Self {
+        match reply {
+            AppendReply::Success => Self::Success,
+            AppendReply::PartialSuccess(upto) => Self::PartialSuccess(upto.map(Into::into)),
+            AppendReply::Conflict => Self::Conflict,
+            AppendReply::HigherVote(vote) => Self::HigherVote(vote.into()),
+        }
+    }
+}
+
+impl From<VoteRequest<u64>> for VoteMessage {
+    fn from(request: VoteRequest<u64>) -> Self {
+        Self { vote: request.vote.into(), last: request.last_log_id.map(Into::into) }
+    }
+}
+
+impl From<VoteMessage> for VoteRequest<u64> {
+    fn from(message: VoteMessage) -> Self {
+        Self::new(message.vote.into(), message.last.map(Into::into))
+    }
+}
+
+impl From<VoteResponse<u64>> for VoteReply {
+    fn from(response: VoteResponse<u64>) -> Self {
+        Self {
+            vote: response.vote.into(),
+            granted: response.vote_granted,
+            last: response.last_log_id.map(Into::into),
+        }
+    }
+}
+
+impl From<VoteReply> for VoteResponse<u64> {
+    fn from(reply: VoteReply) -> Self {
+        let vote: super::Vote = reply.vote.into();
+        Self::new(vote, reply.last.map(Into::into), reply.granted)
+    }
+}
+
+impl From<InstallSnapshotResponse<u64>> for SnapshotReply {
+    fn from(response: InstallSnapshotResponse<u64>) -> Self {
+        Self::Taken(response.vote.into())
+    }
+}
+
+impl From<SnapshotSegmentId> for Segment {
+    fn from(segment: SnapshotSegmentId) -> Self {
+        Self { id: segment.id, offset: segment.offset }
+    }
+}
+
+impl From<Segment> for SnapshotSegmentId {
+    fn from(segment: Segment) -> Self {
+        Self { id: segment.id, offset: segment.offset }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::{CommandBytes, Entry, log_id};
+    use openraft::EntryPayload;
+
+    fn request() -> AppendMessage {
+        let entry = |index, payload| Entry { log_id: log_id(2, 1, index), payload };
+        AppendMessage(AppendEntriesRequest {
+            vote: super::super::Vote::new_committed(2, 1),
+            prev_log_id: Some(log_id(1, 3, 6)),
+            entries: vec![
+                entry(7, EntryPayload::Blank),
+                entry(8, EntryPayload::Normal(CommandBytes(Bytes::from_static(b"a command")))),
+            ],
+            leader_commit: None,
+        })
+    }
+
+    #[test]
+    fn an_append_reads_as_it_was_written() {
+        let (sent, got) = (request().0, AppendMessage::decode(&request().encode()).unwrap().0);
+        assert_eq!((got.vote, got.prev_log_id, got.leader_commit), (sent.vote, sent.prev_log_id, sent.leader_commit));
+        let ids = |entries: &[Entry]| entries.iter().map(|entry| entry.log_id).collect::<Vec<_>>();
+        assert_eq!(ids(&got.entries), ids(&sent.entries));
+        let EntryPayload::Normal(command) = &got.entries[1].payload else { panic!("a command was sent") };
+        assert_eq!(&command.0[..], b"a command");
+    }
+
+    #[test]
+    fn an_append_that_was_cut_or_changed_is_refused() {
+        let bytes = request().encode();
+        for len in 0..bytes.len() {
+            assert!(AppendMessage::decode(&bytes[..len]).is_err(), "cut at {len}");
+        }
+        let head = 4 + bytes[0] as usize;
+        for bit in head * 8..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(AppendMessage::decode(&changed).is_err(), "bit {bit}");
+        }
+    }
+}
