@@ -1,10 +1,40 @@
 //! The metadata service: a Raft group that agrees on the roster and on which holder has which block.
+//!
+//! ```text
+//!          nodes, routers, operators                    other members
+//!                    │ methods 20–29                          ▲ methods 1–3
+//!   Fabric ──────────┼────────────────────────────────────────┤
+//!                    ▼                                        ▼
+//!   service  joins · reports folded · leases · watch ─ group ─ openraft ─┬─► log      (durable, one sync a batch)
+//!                    ▲                                                   └─► machine  (Directory, snapshots)
+//!                    └──────────── lookups, change feed ◄───────────────────────┘
+//! ```
+//!
+//! # Invariants
+//! - what was acknowledged is committed: durable on a majority, and applied here;
+//! - openraft's types stay inside; everybody else speaks `weft-metadata-proto`;
+//! - a request says nothing about who sent it that its certificate does not prove.
+//!
+//! # Decided here
+//! - **One port.** Raft and the service share the fabric's UDP port and the process's runtime: a member moves no KV bytes, so
+//!   nothing bulky is in Raft's way. What blocks runs elsewhere: the log's writer on a thread of its own, snapshots and reads
+//!   from disk on the blocking pool.
+//! - **No hand-over.** openraft 0.9 cannot pass leadership on, so draining the leader costs an election.
+//!
+//! Files on disk:
 #![doc = include_str!("../../docs/log-format.md")]
 
+mod config;
 mod error;
+mod group;
 mod log;
+mod machine;
+mod member;
 mod metrics;
 mod raft;
+mod service;
 mod volume;
 
+pub use config::{Config, ConfigError, LogConfig, RaftConfig, SnapshotConfig};
 pub use error::StoreError;
+pub use member::{BindError, Metadata};

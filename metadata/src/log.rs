@@ -33,12 +33,13 @@ use std::fmt::{self, Debug};
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{AnyError, OptionalSend, RaftLogReader, StorageIOError};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
 
 use self::contents::{Contents, Found, Spot};
@@ -69,7 +70,10 @@ pub(crate) struct LogSettings {
 pub(crate) struct LogStore {
     contents: Arc<Mutex<Contents>>,
     vote: Arc<Mutex<Option<Vote>>>,
+    disk_bytes: Arc<AtomicU64>,
     requests: mpsc::Sender<Request>,
+    /// Its other end is dropped when the writer's thread ends.
+    ended: watch::Receiver<()>,
 }
 
 impl LogStore {
@@ -85,9 +89,10 @@ impl LogStore {
             segments = recovered.segments.len(), entries = recovered.contents.entries(),
             last = ?recovered.contents.last(), ?vote, "log recovered",
         );
-        metrics.log_segments.set(i64::try_from(recovered.segments.len()).unwrap_or(i64::MAX));
         let contents = Arc::new(Mutex::new(recovered.contents));
+        let disk_bytes = Arc::default();
         let writer = Writer {
+            disk_bytes: Arc::clone(&disk_bytes),
             volume: volume.clone(),
             contents: contents.clone(),
             segments: recovered.segments,
@@ -97,11 +102,29 @@ impl LogStore {
             batch: writer::Batch::default(),
         };
         let (requests, queue) = mpsc::channel(REQUESTS_MAX);
+        let (running, ended) = watch::channel(());
         std::thread::Builder::new()
             .name("weft-log".to_owned())
-            .spawn(move || writer.run(queue))
+            .spawn(move || {
+                writer.run(queue);
+                drop(running);
+            })
             .map_err(|source| StoreError::io("start the writer thread of", volume.locate(""), source))?;
-        Ok(Self { contents, vote: Arc::new(Mutex::new(vote)), requests })
+        Ok(Self { contents, vote: Arc::new(Mutex::new(vote)), disk_bytes, requests, ended })
+    }
+
+    /// Bytes that the log takes on disk, those set aside included.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.disk_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Lets go of the log; resolves once the writer's thread has written what it was asked to and is gone, which is when
+    /// every other handle is dropped too.
+    pub(crate) async fn close(self) {
+        let Self { requests, mut ended, .. } = self;
+        drop(requests);
+        // The thread sends nothing: it drops its end.
+        let _ = ended.changed().await;
     }
 
     async fn ask(&self, request: impl FnOnce(writer::Done) -> Request) -> io::Result<()> {

@@ -70,8 +70,8 @@ impl Machine {
     pub(crate) fn open(volume: Arc<dyn Volume>, metrics: Metrics) -> Result<Self, StoreError> {
         let (mut state, mut meta) = (State::default(), None);
         if let Some((found, bytes)) = snapshot::load_newest(&*volume)? {
-            let directory = Directory::restore(&bytes)
-                .map_err(|error| snapshot::damaged(&*volume, &found, error.to_string()))?;
+            let directory =
+                Directory::restore(&bytes).map_err(|error| snapshot::damaged(&*volume, &found, error.to_string()))?;
             state = State { directory, applied: found.last_log_id, membership: found.last_membership.clone() };
             info!(applied = state.index(), bytes = bytes.len(), "snapshot loaded");
             meta = Some(found);

@@ -1,47 +1,119 @@
 //! Counters of a metadata member, registered once from its registry.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
+use openraft::{BasicNode, RaftMetrics};
+use prometheus::core::Collector;
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-/// Family `weft_metadata_*`. Clone is cheap; all clones count together.
-#[derive(Clone, Debug)]
-pub(crate) struct Metrics {
-    /// Seconds that a sync of the log took.
-    pub(crate) log_sync_seconds: Histogram,
-    /// Bytes written to the log.
-    pub(crate) log_bytes: IntCounter,
-    /// Segments of the log on disk.
-    pub(crate) log_segments: IntGauge,
+macro_rules! family {
+    ($(#[$doc:meta])* pub(crate) struct $family:ident {
+        $(#[doc = $help:literal] $field:ident: $kind:ty = $make:expr;)+
+    }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub(crate) struct $family {
+            $(#[doc = $help] pub(crate) $field: $kind,)+
+        }
+
+        impl $family {
+            /// Registers the family. A second member in one process needs a registry of its own.
+            pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+                Ok(Self { $($field: register(registry, $make($help.trim())?)?,)+ })
+            }
+        }
+    };
+}
+
+fn register<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> Result<M, prometheus::Error> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn counter(name: &'static str) -> impl Fn(&str) -> Result<IntCounter, prometheus::Error> {
+    move |help| IntCounter::new(name, help)
+}
+
+fn gauge(name: &'static str) -> impl Fn(&str) -> Result<IntGauge, prometheus::Error> {
+    move |help| IntGauge::new(name, help)
 }
 
 /// Syncs take 100 µs on a quiet NVMe device and tens of milliseconds on a busy or virtual one.
-const SYNC_BUCKETS: [f64; 12] = [0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.1, 0.4, 1.6];
+fn sync_histogram(help: &str) -> Result<Histogram, prometheus::Error> {
+    let buckets = prometheus::exponential_buckets(0.0001, 2.0, 15)?;
+    Histogram::with_opts(HistogramOpts::new("weft_metadata_log_sync_seconds", help).buckets(buckets))
+}
+
+fn cut_offs(help: &str) -> Result<IntCounterVec, prometheus::Error> {
+    let vec = IntCounterVec::new(Opts::new("weft_metadata_watch_cut_offs_total", help), &["reason"])?;
+    for reason in ["lagged", "jumped", "closing", "stalled"] {
+        vec.with_label_values(&[reason]);
+    }
+    Ok(vec)
+}
+
+family! {
+    /// Family `weft_metadata_*`. Clone is cheap; all clones count together.
+    pub(crate) struct Metrics {
+        /// Seconds that a sync of the log took.
+        log_sync_seconds: Histogram = sync_histogram;
+        /// Bytes written to the log.
+        log_bytes: IntCounter = counter("weft_metadata_log_bytes_total");
+        /// Segments of the log on disk.
+        log_segments: IntGauge = gauge("weft_metadata_log_segments");
+        /// Log entries applied.
+        applied_entries: IntCounter = counter("weft_metadata_applied_entries_total");
+        /// Log index up to which entries are applied.
+        applied_index: IntGauge = gauge("weft_metadata_applied_index");
+        /// Index of the last entry in the log, applied or not.
+        last_log_index: IntGauge = gauge("weft_metadata_last_log_index");
+        /// Changes that applied entries made to the directory.
+        changes: IntCounter = counter("weft_metadata_changes_total");
+        /// Snapshots written by this member.
+        snapshots: IntCounter = counter("weft_metadata_snapshots_total");
+        /// 1 while this member leads with a majority behind it.
+        leader: IntGauge = gauge("weft_metadata_leader");
+        /// Raft term.
+        term: IntGauge = gauge("weft_metadata_term");
+        /// Reports folded into entries while this member led.
+        reports: IntCounter = counter("weft_metadata_reports_total");
+        /// Entries that they were folded into.
+        report_entries: IntCounter = counter("weft_metadata_report_entries_total");
+        /// Report calls refused because too much waited.
+        reports_overloaded: IntCounter = counter("weft_metadata_reports_overloaded_total");
+        /// Lookups answered.
+        lookups: IntCounter = counter("weft_metadata_lookups_total");
+        /// Nodes expired while this member led.
+        expired_nodes: IntCounter = counter("weft_metadata_expired_nodes_total");
+        /// Watches being served.
+        watchers: IntGauge = gauge("weft_metadata_watchers");
+        /// Snapshots sent to watchers.
+        watch_snapshots: IntCounter = counter("weft_metadata_watch_snapshots_total");
+        /// Watches that this member ended, by reason.
+        watch_cut_offs: IntCounterVec = cut_offs;
+    }
+}
 
 impl Metrics {
-    /// Registers the family. A second member in one process needs a registry of its own.
-    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
-        };
-        let histogram = |name: &str, help: &str, buckets: &[f64]| {
-            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
-            registry.register(Box::new(histogram.clone()))?;
-            Ok::<_, prometheus::Error>(histogram)
-        };
-        Ok(Self {
-            log_sync_seconds: histogram(
-                "weft_metadata_log_sync_seconds",
-                "Seconds that a sync of the log took.",
-                &SYNC_BUCKETS,
-            )?,
-            log_bytes: counter("weft_metadata_log_bytes_total", "Bytes written to the log.")?,
-            log_segments: gauge("weft_metadata_log_segments", "Segments of the log on disk.")?,
-        })
+    /// Takes over what openraft says of itself.
+    pub(crate) fn observe(&self, raft: &RaftMetrics<u64, BasicNode>, leads: bool) {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.leader.set(i64::from(leads));
+        self.term.set(number(raft.current_term));
+        self.last_log_index.set(number(raft.last_log_index.unwrap_or(0)));
+    }
+
+    /// Counts a watcher until it is dropped.
+    pub(crate) fn watching(&self) -> Watching {
+        self.watchers.inc();
+        Watching(self.watchers.clone())
+    }
+}
+
+/// A watcher, as it is counted.
+#[derive(Debug)]
+pub(crate) struct Watching(IntGauge);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use openraft::storage::LogFlushed;
@@ -51,6 +52,8 @@ pub(crate) struct Writer {
     pub(crate) next_batch: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) metrics: Metrics,
+    /// Bytes of all segments, for whoever asks.
+    pub(crate) disk_bytes: Arc<AtomicU64>,
     pub(crate) batch: Batch,
 }
 
@@ -67,6 +70,7 @@ pub(crate) struct Batch {
 impl Writer {
     /// Serves requests until every sender is gone.
     pub(crate) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        self.measure();
         let mut failed = None;
         while let Some(first) = requests.blocking_recv() {
             let mut group = vec![first];
@@ -150,6 +154,7 @@ impl Writer {
         let number = self.segments.back().map_or(1, |segment| segment.number + 1);
         let len = self.segment_bytes.max((segment::HEADER_BYTES + bytes) as u64);
         self.segments.push_back(Segment::create(&*self.volume, number, self.next_batch, len)?);
+        self.measure();
         Ok(bytes)
     }
 
@@ -181,7 +186,6 @@ impl Writer {
     /// Removes the oldest segments, as far as nothing in them is needed: never the one that is written to, which holds
     /// the record of the purge.
     fn remove_segments(&mut self, upto: LogId) -> io::Result<()> {
-        let mut removed = false;
         while self.segments.len() > 1 && self.segments[0].index_max.is_none_or(|index| index <= upto.index) {
             let segment = self.segments.pop_front().expect("there are two at least");
             let name = segment::name(segment.number);
@@ -189,12 +193,14 @@ impl Writer {
             // One by one: a crash must leave the later ones, never a hole.
             self.volume.sync()?;
             info!(file = %self.volume.locate(&name), upto = upto.index, "removed a purged segment");
-            removed = true;
-        }
-        if removed {
-            self.metrics.log_segments.set(i64::try_from(self.segments.len()).unwrap_or(i64::MAX));
+            self.measure();
         }
         Ok(())
+    }
+
+    fn measure(&self) {
+        self.metrics.log_segments.set(i64::try_from(self.segments.len()).unwrap_or(i64::MAX));
+        self.disk_bytes.store(self.segments.iter().map(|segment| segment.len).sum(), Ordering::Relaxed);
     }
 }
 

@@ -46,11 +46,7 @@ impl From<&Meta> for MetaMirror {
 
 impl From<MetaMirror> for Meta {
     fn from(meta: MetaMirror) -> Self {
-        Self {
-            last_log_id: meta.last.map(Into::into),
-            last_membership: meta.membership.into(),
-            snapshot_id: meta.id,
-        }
+        Self { last_log_id: meta.last.map(Into::into), last_membership: meta.membership.into(), snapshot_id: meta.id }
     }
 }
 
@@ -94,8 +90,8 @@ pub(crate) fn load_newest(volume: &dyn Volume) -> Result<Option<(Meta, Vec<u8>)>
     let listed = indices(volume).map_err(|source| StoreError::io("list", volume.locate(""), source))?;
     let Some(index) = listed.last() else { return Ok(None) };
     let name = name(*index);
-    let mut bytes = read_whole(volume, &name, BYTES_MAX)
-        .map_err(|source| StoreError::io("read", volume.locate(&name), source))?;
+    let mut bytes =
+        read_whole(volume, &name, BYTES_MAX).map_err(|source| StoreError::io("read", volume.locate(&name), source))?;
     let damaged = |reason| StoreError::Damaged { file: volume.locate(&name), offset: 0, reason };
     let (meta, head_len) = parse_head(&bytes).map_err(damaged)?;
     bytes.drain(..head_len);

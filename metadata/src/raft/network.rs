@@ -103,10 +103,7 @@ impl RaftNetwork<Types> for Peer {
         &mut self,
         request: InstallSnapshotRequest<Types>,
         option: RPCOption,
-    ) -> Result<
-        InstallSnapshotResponse<u64>,
-        RPCError<u64, BasicNode, RaftError<u64, InstallSnapshotError>>,
-    > {
+    ) -> Result<InstallSnapshotResponse<u64>, RPCError<u64, BasicNode, RaftError<u64, InstallSnapshotError>>> {
         let message = SnapshotMessage(request);
         match self.call::<wire::InstallSnapshot, _>(&message, RPCTypes::InstallSnapshot, &option).await? {
             SnapshotReply::Taken(vote) => Ok(InstallSnapshotResponse { vote: vote.into() }),

@@ -17,8 +17,8 @@ use openraft::raft::{
 };
 use serde::{Deserialize, Serialize};
 use weft_types::codec::{self, DecodeError};
-use weft_types::rpc::{Message, Method};
 use weft_types::control_message;
+use weft_types::rpc::{Message, Method};
 
 use super::Types;
 use super::mirror::{LogIdMirror, VoteMirror};
@@ -257,11 +257,7 @@ impl From<VoteMessage> for VoteRequest<u64> {
 
 impl From<VoteResponse<u64>> for VoteReply {
     fn from(response: VoteResponse<u64>) -> Self {
-        Self {
-            vote: response.vote.into(),
-            granted: response.vote_granted,
-            last: response.last_log_id.map(Into::into),
-        }
+        Self { vote: response.vote.into(), granted: response.vote_granted, last: response.last_log_id.map(Into::into) }
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 
@@ -12,6 +13,13 @@ use super::{Volume, VolumeFile};
 
 /// File whose lock says that a process uses the directory.
 const LOCK_NAME: &str = "lock";
+
+/// How long a starting process waits for its predecessor to let go: longer than a drain takes, shorter than a supervisor's
+/// patience.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// Between two looks; a lock has no other way to wait for a while only.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A directory on a local file system.
 #[derive(Debug)]
@@ -31,13 +39,7 @@ impl LocalVolume {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(path)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK_NAME))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match io::Error::from(error) {
-            error if error.kind() == io::ErrorKind::WouldBlock => io::Error::new(
-                io::ErrorKind::ResourceBusy,
-                "in use by another process: give each member a data directory of its own, or stop the other process",
-            ),
-            error => error,
-        })?;
+        take(&lock)?;
         let directory = File::open(path)?;
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             File::open(parent)?.sync_all()?;
@@ -108,6 +110,21 @@ impl VolumeFile for LocalFile {
     fn sync(&self) -> io::Result<()> {
         // The length was set, and synced with the name, when the file was made: data is all that changes later.
         self.0.sync_data()
+    }
+}
+
+/// Takes the lock; the process that has it may be on its way out.
+fn take(lock: &File) -> io::Result<()> {
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(LOCK_PAUSE),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let text = "in use by another process: stop it, or give this member a data directory of its own";
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+            }
+            other => return other.map_err(Into::into),
+        }
     }
 }
 

@@ -1,0 +1,193 @@
+//! This member's seat in the Raft group: who leads, and how a command gets into the log.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use openraft::error::{ClientWriteError, Fatal, RaftError};
+use openraft::raft::ClientWriteResult;
+use openraft::{Raft, RaftMetrics, ServerState};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use weft_metadata_state::{Command, Outcome};
+use weft_types::LogTime;
+
+use crate::machine::Machine;
+use crate::raft::{CommandBytes, Types};
+
+/// Longest that a proposer waits for its command. A leader that lost its majority never commits; by then every client has
+/// given up and asks another member.
+const COMMIT_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// A member's seat; clone is cheap.
+#[derive(Clone)]
+pub(crate) struct Group {
+    pub(crate) me: u64,
+    pub(crate) raft: Raft<Types>,
+    pub(crate) machine: Machine,
+    /// As configured.
+    members: Arc<BTreeMap<u64, SocketAddr>>,
+    /// A leader that heard from no majority for so long may have been replaced.
+    quorum_silence_max: Duration,
+    clock: Arc<Mutex<Clock>>,
+}
+
+/// Why a command was not applied, or may not have been.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum ProposeError {
+    /// It was not: another member leads, or none does.
+    #[error("this member does not lead")]
+    NotLeader { leader: Option<SocketAddr> },
+    /// Unknown.
+    #[error("not committed within {COMMIT_WAIT_MAX:?}: the group has no majority; whether it will be is unknown")]
+    NoMajority,
+    /// Unknown; this member's log or state failed.
+    #[error("this member has stopped taking part: {0}")]
+    Stopped(String),
+}
+
+/// A command on its way; its place in the log is settled.
+#[derive(Debug)]
+pub(crate) struct Proposed {
+    group_members: Arc<BTreeMap<u64, SocketAddr>>,
+    told: oneshot::Receiver<ClientWriteResult<Types>>,
+}
+
+/// The leader's clock: the last applied stamp plus monotonic time since. It stands still while this member follows.
+#[derive(Debug)]
+struct Clock {
+    term: u64,
+    anchor: LogTime,
+    since: Instant,
+}
+
+impl Group {
+    pub(crate) fn new(
+        me: u64,
+        raft: Raft<Types>,
+        machine: Machine,
+        members: BTreeMap<u64, SocketAddr>,
+        quorum_silence_max: Duration,
+    ) -> Self {
+        let clock = Clock { term: 0, anchor: LogTime::ZERO, since: Instant::now() };
+        let clock = Arc::new(Mutex::new(clock));
+        Self { me, raft, machine, members: Arc::new(members), quorum_silence_max, clock }
+    }
+
+    /// What openraft says of itself.
+    pub(crate) fn metrics(&self) -> RaftMetrics<u64, openraft::BasicNode> {
+        self.raft.metrics().borrow().clone()
+    }
+
+    /// The term in which this member leads with a majority behind it; `None` while it does not.
+    pub(crate) fn leadership(&self) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let silence = Duration::from_millis(metrics.millis_since_quorum_ack?);
+        (metrics.state == ServerState::Leader && silence <= self.quorum_silence_max).then_some(metrics.current_term)
+    }
+
+    /// Who leads, as far as this member knows: `None` during an election, or when it leads and lost its majority.
+    pub(crate) fn leader(&self) -> Option<u64> {
+        let leader = self.raft.metrics().borrow().current_leader?;
+        (leader != self.me || self.leadership().is_some()).then_some(leader)
+    }
+
+    /// Where it is.
+    pub(crate) fn leader_addr(&self) -> Option<SocketAddr> {
+        self.leader().and_then(|leader| self.members.get(&leader).copied())
+    }
+
+    /// Where a member is.
+    pub(crate) fn addr(&self, member: u64) -> Option<SocketAddr> {
+        self.members.get(&member).copied()
+    }
+
+    /// Stamps and proposes a command, and waits until it is applied here.
+    pub(crate) async fn propose(&self, command: impl FnOnce(LogTime) -> Command) -> Result<Outcome, ProposeError> {
+        self.submit(command).await?.outcome().await
+    }
+
+    /// Stamps a command and puts it into the log. Commands submitted one after another are applied in that order.
+    pub(crate) async fn submit(&self, command: impl FnOnce(LogTime) -> Command) -> Result<Proposed, ProposeError> {
+        let at = self.stamp();
+        let bytes = CommandBytes(command(at).encode().into());
+        let told = self.raft.client_write_ff(bytes).await.map_err(stopped)?;
+        Ok(Proposed { group_members: self.members.clone(), told })
+    }
+
+    fn stamp(&self) -> LogTime {
+        let term = self.raft.metrics().borrow().current_term;
+        let applied = self.machine.state().directory.log_time();
+        self.clock.lock().stamp(term, applied, Instant::now())
+    }
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("me", &self.me).field("members", &self.members).finish_non_exhaustive()
+    }
+}
+
+impl Proposed {
+    /// What applying it gave.
+    pub(crate) async fn outcome(self) -> Result<Outcome, ProposeError> {
+        let Ok(told) = tokio::time::timeout(COMMIT_WAIT_MAX, self.told).await else {
+            return Err(ProposeError::NoMajority);
+        };
+        match told {
+            Ok(Ok(written)) => Ok(written.data.0.expect("a command gives an outcome")),
+            Ok(Err(ClientWriteError::ForwardToLeader(forward))) => {
+                let leader = forward.leader_id.and_then(|leader| self.group_members.get(&leader).copied());
+                Err(ProposeError::NotLeader { leader })
+            }
+            Ok(Err(error @ ClientWriteError::ChangeMembershipError(_))) => {
+                Err(ProposeError::Stopped(error.to_string()))
+            }
+            Err(_) => Err(ProposeError::Stopped("it dropped the command".to_owned())),
+        }
+    }
+}
+
+impl Clock {
+    fn stamp(&mut self, term: u64, applied: LogTime, now: Instant) -> LogTime {
+        if self.term != term {
+            *self = Self { term, anchor: applied, since: now };
+        }
+        self.anchor.after(now - self.since).max(applied)
+    }
+}
+
+fn stopped(fatal: Fatal<u64>) -> ProposeError {
+    ProposeError::Stopped(fatal.to_string())
+}
+
+/// Forms a new group of the configured members, unless there is one: every member may be told to, and the result is the
+/// same, but only the one with the lowest id is.
+pub(crate) async fn form(raft: &Raft<Types>, members: &BTreeMap<u64, SocketAddr>) -> Result<(), String> {
+    use openraft::error::InitializeError;
+    let node = |(id, addr): (&u64, &SocketAddr)| (*id, openraft::BasicNode { addr: addr.to_string() });
+    let nodes: BTreeMap<u64, openraft::BasicNode> = members.iter().map(node).collect();
+    match raft.initialize(nodes).await {
+        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_runs_on_from_what_was_applied_and_stands_while_others_lead() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let time = |seconds: u64| LogTime::from_micros(seconds * 1_000_000);
+        let mut clock = Clock { term: 0, anchor: LogTime::ZERO, since: start };
+        assert_eq!(clock.stamp(1, time(100), after(50)), time(100), "a new leader begins at what it applied");
+        assert_eq!(clock.stamp(1, time(100), after(53)), time(103));
+        assert_eq!(clock.stamp(1, time(104), after(53)), time(104), "never before what was applied");
+        assert_eq!(clock.stamp(2, time(105), after(99)), time(105), "another term: the time between is not counted");
+    }
+}

@@ -1,0 +1,316 @@
+//! [`Metadata`]: one member, from bind to drain.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::{Raft, SnapshotPolicy};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+use weft_service::admin::{Admin, AdminError, Hooks};
+use weft_service::telemetry::Telemetry;
+use weft_transport::{Fabric, Identity, IdentityError, Profile, Routes};
+use weft_types::{MemberId, Role};
+
+use crate::config::{Config, ConfigError};
+use crate::error::StoreError;
+use crate::group::{self, Group};
+use crate::log::{LogSettings, LogStore};
+use crate::machine::Machine;
+use crate::metrics::Metrics;
+use crate::raft::network::Network;
+use crate::raft::{serve, wire};
+use crate::service::chores::Chores;
+use crate::service::leases::Leases;
+use crate::service::reports::Folder;
+use crate::service::watch::Watches;
+use crate::service::{Service, status};
+use crate::volume::{LocalVolume, Volume, read_whole, remove_temporaries, replace_whole};
+
+/// File that says whose the data directory is.
+const OWNER_NAME: &str = "member";
+
+/// Entries in one append, whatever their size: a thousand heartbeats' worth would be too many to decode at once.
+const APPEND_ENTRIES_MAX: u64 = 256;
+
+/// How long a follower may take for a piece of a snapshot. The last one includes reading it in: some seconds at 16 million
+/// blocks.
+const SNAPSHOT_PIECE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Longest that stopping waits for answers that are on their way.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+
+/// A member of the metadata group.
+///
+/// Dropping it stops it, and does not wait until it has; [`Metadata::drain`] does.
+#[derive(Debug)]
+pub struct Metadata {
+    member: MemberId,
+    group: Group,
+    log: LogStore,
+    fabric: Fabric,
+    admin: Admin,
+    /// Stops Raft and closes the fabric once told to.
+    closer: JoinHandle<()>,
+    /// Tells it to.
+    stop: DropGuard,
+}
+
+/// Why a member could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The configuration makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file of the identity could not be read.
+    #[error("cannot read this member's identity")]
+    IdentityFile(#[from] weft_service::config::ConfigError),
+    /// The files are no identity.
+    #[error("this member's identity cannot be used")]
+    Identity(#[from] IdentityError),
+    /// The certificate is of somebody else.
+    #[error(
+        "the certificate is of {found}: member {member} needs one of metadata/{member}; issue it with `weft certs issue metadata {member}`"
+    )]
+    WrongIdentity {
+        /// Who we are.
+        member: MemberId,
+        /// Whose it is.
+        found: String,
+    },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The fabric port could not be bound.
+    #[error(transparent)]
+    Fabric(#[from] weft_transport::BindError),
+    /// The admin port could not be bound.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// Metrics of that name are registered already.
+    #[error("cannot register metrics: one registry serves one member")]
+    Metrics(#[from] prometheus::Error),
+    /// openraft did not start.
+    #[error("cannot start Raft: {0}")]
+    Raft(String),
+}
+
+impl Metadata {
+    /// Recovers the log, binds both ports and starts taking part. Must be called inside a tokio runtime of two workers or
+    /// more.
+    ///
+    /// # Errors
+    /// The first thing that was not as it must be; nothing is left running then.
+    pub async fn bind(config: Config, telemetry: &Telemetry) -> Result<Self, BindError> {
+        config.check()?;
+        let pem = config.identity.read()?;
+        let identity = Identity::from_pem(&pem.cert, &pem.key, &pem.ca)?;
+        check_identity(&identity, config.member)?;
+        let metrics = Metrics::register(&telemetry.registry)?;
+        let (log, machine) = open_store(&config, &identity, &metrics).await?;
+
+        let fabric_metrics = weft_transport::Metrics::register(&telemetry.registry);
+        let fabric = Fabric::bind(config.fabric, Profile::Control, &identity, fabric_metrics)?;
+        let me = config.member.get();
+        let members: BTreeMap<u64, SocketAddr> = config.members.iter().map(|(id, addr)| (id.get(), *addr)).collect();
+        let network = Network::new(me, fabric.clone(), members.clone());
+        let raft = Raft::new(me, raft_config(&config)?, network, log.clone(), machine.clone()).await;
+        let raft = raft.map_err(|error| BindError::Raft(error.to_string()))?;
+        let group = Group::new(me, raft, machine, members.clone(), config.raft.election_max);
+
+        let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
+        let stop = closing.clone().drop_guard();
+        let closer = tokio::spawn(close(group.clone(), fabric.clone(), tasks.clone(), closing.clone()));
+        let service = start_service(&config, &group, &log, &metrics, &tasks, &closing);
+        fabric.serve(service.routes(serve::routes(Routes::new(), &group.raft)));
+        let forms = members.keys().next() == Some(&me);
+        let started = async {
+            if forms {
+                group::form(&group.raft, &members).await.map_err(BindError::Raft)?;
+            }
+            Ok(Admin::bind(config.admin, telemetry, hooks(&group, &log)).await?)
+        };
+        let admin = match started.await {
+            Ok(admin) => admin,
+            Err(error) => {
+                drop(stop);
+                let _ = closer.await;
+                return Err(error);
+            }
+        };
+        info!(member = me, fabric = %fabric.local_addr(), admin = %admin.addr(), ?members, "metadata member serves");
+        Ok(Self { member: config.member, group, log, fabric, admin, closer, stop })
+    }
+
+    /// Which member this is.
+    #[must_use]
+    pub fn member(&self) -> MemberId {
+        self.member
+    }
+
+    /// Bound fabric address.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.fabric.local_addr()
+    }
+
+    /// Bound admin address.
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.addr()
+    }
+
+    /// Resolves when this member can take part no longer, with the reason: its disk failed, or its state did. The process
+    /// should end then, so that a supervisor or an operator sees it.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.group.raft.metrics();
+        match metrics.wait_for(|metrics| metrics.running_state.is_err()).await {
+            Ok(metrics) => metrics.running_state.clone().map_or_else(|fatal| fatal.to_string(), |()| String::new()),
+            Err(_) => "Raft has stopped".to_owned(),
+        }
+    }
+
+    /// Stops taking requests, tells watchers, leaves the group to the others, and closes log and ports; all within `within`.
+    /// What was not acknowledged may be lost; what was is not.
+    pub async fn drain(self, within: Duration) {
+        let Self { member, group, log, fabric, admin, closer, stop } = self;
+        let closing = async {
+            drop(stop);
+            let _ = closer.await;
+            drop((group, fabric, admin));
+            log.close().await;
+        };
+        match tokio::time::timeout(within, closing).await {
+            Ok(()) => info!(%member, "metadata member drained"),
+            Err(_) => warn!(%member, ?within, "metadata member did not drain in time and is dropped as it is"),
+        }
+    }
+}
+
+/// Waits for `closing`, and then stops what runs, from the outside in.
+async fn close(group: Group, fabric: Fabric, tasks: TaskTracker, closing: CancellationToken) {
+    closing.cancelled().await;
+    tasks.close();
+    // Watchers hear why before their connection goes, unless they do not listen.
+    let _ = tokio::time::timeout(LAST_WORDS_MAX, tasks.wait()).await;
+    if let Err(error) = group.raft.shutdown().await {
+        warn!(%error, "Raft did not stop as it should");
+    }
+    fabric.close().await;
+}
+
+fn check_identity(identity: &Identity, member: MemberId) -> Result<(), BindError> {
+    let me = &identity.me;
+    if me.role == Role::Metadata && me.name.as_str() == member.to_string() {
+        return Ok(());
+    }
+    Err(BindError::WrongIdentity { member, found: format!("{}/{}", me.role, me.name) })
+}
+
+/// Opens, checks and recovers the data directory, off the runtime.
+async fn open_store(
+    config: &Config,
+    identity: &Identity,
+    metrics: &Metrics,
+) -> Result<(LogStore, Machine), StoreError> {
+    let path = config.data.clone();
+    let owner = format!("{} {}\n", identity.me.cluster, config.member);
+    let settings = LogSettings {
+        segment_bytes: config.log.segment.bytes(),
+        tail_bytes_max: usize::try_from(config.log.memory.bytes()).unwrap_or(usize::MAX),
+    };
+    let metrics = metrics.clone();
+    let opening = tokio::task::spawn_blocking(move || {
+        let io = |operation| {
+            let file = path.display().to_string();
+            move |source| StoreError::io(operation, file, source)
+        };
+        let volume = LocalVolume::open(&path).map_err(io("open"))?;
+        remove_temporaries(&volume).map_err(io("clean"))?;
+        check_owner(&volume, &owner)?;
+        let volume: Arc<dyn Volume> = Arc::new(volume);
+        let machine = Machine::open(volume.clone(), metrics.clone())?;
+        Ok((LogStore::open(volume, settings, metrics)?, machine))
+    });
+    opening.await.unwrap_or_else(|error| {
+        Err(StoreError::io("open", config.data.display().to_string(), std::io::Error::other(error)))
+    })
+}
+
+/// A log replayed into another group, or by another member, would be a lie: each directory says whose it is.
+fn check_owner(volume: &dyn Volume, expected: &str) -> Result<(), StoreError> {
+    let io = |operation, source| StoreError::io(operation, volume.locate(OWNER_NAME), source);
+    match read_whole(volume, OWNER_NAME, 4096) {
+        Ok(found) if found == expected.as_bytes() => Ok(()),
+        Ok(found) => Err(StoreError::Foreign {
+            file: volume.locate(OWNER_NAME),
+            found: String::from_utf8_lossy(&found).trim().to_owned(),
+            expected: expected.trim().to_owned(),
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            replace_whole(volume, OWNER_NAME, expected.as_bytes()).map_err(|source| io("write", source))
+        }
+        Err(source) => Err(io("read", source)),
+    }
+}
+
+fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, BindError> {
+    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let raft = openraft::Config {
+        cluster_name: "weft-metadata".to_owned(),
+        heartbeat_interval: millis(config.raft.heartbeat),
+        election_timeout_min: millis(config.raft.election_min),
+        election_timeout_max: millis(config.raft.election_max),
+        max_payload_entries: APPEND_ENTRIES_MAX,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot.entries),
+        max_in_snapshot_log_to_keep: config.snapshot.keep,
+        purge_batch_size: 1,
+        // More than a snapshot may be behind, or taking one over would not help a follower that lags.
+        replication_lag_threshold: config.snapshot.entries + config.snapshot.keep,
+        snapshot_max_chunk_size: wire::SNAPSHOT_CHUNK_BYTES as u64,
+        install_snapshot_timeout: millis(SNAPSHOT_PIECE_WITHIN),
+        ..openraft::Config::default()
+    };
+    raft.validate().map(Arc::new).map_err(|error| BindError::Raft(error.to_string()))
+}
+
+fn start_service(
+    config: &Config,
+    group: &Group,
+    log: &LogStore,
+    metrics: &Metrics,
+    tasks: &TaskTracker,
+    closing: &CancellationToken,
+) -> Arc<Service> {
+    let leases = Arc::new(Leases::new(config.node_lease));
+    let chores = Chores {
+        group: group.clone(),
+        leases: leases.clone(),
+        limits: config.limits(),
+        snapshot_bytes: config.snapshot.bytes.bytes(),
+        metrics: metrics.clone(),
+    };
+    tasks.spawn(chores.run(closing.clone()));
+    Arc::new(Service {
+        group: group.clone(),
+        log: log.clone(),
+        leases,
+        reports: Folder::start(group.clone(), metrics.clone(), tasks, closing.clone()),
+        watches: Arc::new(Watches::new(group.clone(), metrics.clone(), tasks.clone(), closing.clone())),
+        metrics: metrics.clone(),
+    })
+}
+
+fn hooks(group: &Group, log: &LogStore) -> Hooks {
+    let (ready, state) = (group.clone(), (group.clone(), log.clone()));
+    Hooks {
+        ready: Arc::new(move || status::ready(&ready)),
+        state: Arc::new(move || {
+            serde_json::to_value(status::status(&state.0, &state.1)).unwrap_or_else(|error| error.to_string().into())
+        }),
+    }
+}

@@ -1,0 +1,256 @@
+//! The service on the fabric: who may ask what, and what they are answered.
+//!
+//! | method | roles | besides |
+//! |---|---|---|
+//! | `Join`, `KeepAlive`, `Leave` | node | only for itself: its certificate's name is the node's |
+//! | `PutEndpoint`, `RemoveEndpoint` | node | only endpoints attached to it |
+//! | `Report` | node | only holders of its tiers and of endpoints attached to it |
+//! | `Lookup`, `Roster` | node, router, admin | any member answers, from what it has applied |
+//! | `Watch` | router | any member |
+//! | `Status` | admin | any member |
+//!
+//! What only the leader can answer, another member answers with where the leader is.
+
+pub(crate) mod chores;
+pub(crate) mod leases;
+pub(crate) mod reports;
+pub(crate) mod status;
+pub(crate) mod watch;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use weft_index::{Report, ReportAck};
+use weft_metadata_proto::v1::{
+    HolderMatch, JoinRequest, Joined, KeepAliveRequest, LeaveRequest, LookupRequest, LookupResponse,
+    PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest, RosterRequest, RosterResponse, StatusRequest,
+    StatusResponse, method,
+};
+use weft_metadata_state::{Command, Outcome};
+use weft_transport::{Peer, Refusal, RefusalCode, Routes};
+use weft_types::{EndpointId, HolderGrant, HolderKey, NodeId, Role, ShardId};
+
+use self::leases::Leases;
+use self::reports::{Folder, ReportError};
+use self::watch::Watches;
+use crate::group::{Group, ProposeError};
+use crate::log::LogStore;
+use crate::metrics::Metrics;
+
+const NODES: &[Role] = &[Role::Node];
+const ROUTERS: &[Role] = &[Role::Router];
+const READERS: &[Role] = &[Role::Node, Role::Router, Role::Admin];
+const OPERATORS: &[Role] = &[Role::Admin];
+
+/// What the handlers share.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) group: Group,
+    pub(crate) log: LogStore,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) reports: Folder,
+    pub(crate) watches: Arc<Watches>,
+    pub(crate) metrics: Metrics,
+}
+
+/// What a handler gives.
+type Answer<T> = Result<T, Refusal>;
+
+impl Service {
+    /// Adds methods 20 to 29.
+    pub(crate) fn routes(self: Arc<Self>, routes: Routes) -> Routes {
+        macro_rules! rpc {
+            ($routes:expr, $method:ident, $roles:expr, $handler:ident) => {{
+                let service = self.clone();
+                $routes.rpc::<method::$method, _, _>($roles, move |peer, request| {
+                    let service = service.clone();
+                    async move {
+                        check_shard(request.shard)?;
+                        service.$handler(&peer, request).await
+                    }
+                })
+            }};
+        }
+        let routes = rpc!(routes, Join, NODES, join);
+        let routes = rpc!(routes, KeepAlive, NODES, keep_alive);
+        let routes = rpc!(routes, Leave, NODES, leave);
+        let routes = rpc!(routes, PutEndpoint, NODES, put_endpoint);
+        let routes = rpc!(routes, RemoveEndpoint, NODES, remove_endpoint);
+        let routes = rpc!(routes, Report, NODES, report);
+        let routes = rpc!(routes, Lookup, READERS, lookup);
+        let routes = rpc!(routes, Roster, READERS, roster);
+        let routes = rpc!(routes, Status, OPERATORS, status);
+        let watches = self.watches.clone();
+        routes.subscription::<method::Watch, _, _>(ROUTERS, move |_, request, publisher| {
+            let watches = watches.clone();
+            async move {
+                check_shard(request.shard)?;
+                watches.serve(request, publisher).await
+            }
+        })
+    }
+
+    async fn join(&self, peer: &Peer, request: JoinRequest) -> Answer<Reply<Joined>> {
+        let node = request.node;
+        check_self(peer, &node.id)?;
+        let (id, incarnation) = (node.id.clone(), node.incarnation);
+        let reply = reply(self.group.propose(|at| Command::Join { at, node }).await, granted)?;
+        Ok(match reply {
+            Reply::Done(grants) => {
+                if let Some(leadership) = self.group.leadership() {
+                    self.leases.renew(leadership, &id, incarnation, Instant::now());
+                }
+                Reply::Done(Joined { grants, lease: self.leases.term() })
+            }
+            Reply::NotLeader { leader } => Reply::NotLeader { leader },
+            Reply::Refused(reason) => Reply::Refused(reason),
+            Reply::Conflict(conflict) => Reply::Conflict(conflict),
+        })
+    }
+
+    #[expect(clippy::unused_async, reason = "handlers have one shape")]
+    async fn keep_alive(&self, peer: &Peer, request: KeepAliveRequest) -> Answer<Reply<bool>> {
+        check_self(peer, &request.node)?;
+        let Some(leadership) = self.group.leadership() else {
+            return Ok(Reply::NotLeader { leader: self.group.leader_addr() });
+        };
+        let known = {
+            let state = self.group.machine.state();
+            let node = state.directory.roster().nodes.get(&request.node);
+            node.is_some_and(|node| node.incarnation == request.incarnation)
+        };
+        if known {
+            self.leases.renew(leadership, &request.node, request.incarnation, Instant::now());
+        }
+        Ok(Reply::Done(known))
+    }
+
+    async fn leave(&self, peer: &Peer, request: LeaveRequest) -> Answer<Reply<()>> {
+        let LeaveRequest { node, incarnation, .. } = request;
+        check_self(peer, &node)?;
+        reply(self.group.propose(|at| Command::Leave { at, node, incarnation }).await, done)
+    }
+
+    async fn put_endpoint(&self, peer: &Peer, request: PutEndpointRequest) -> Answer<Reply<Vec<HolderGrant>>> {
+        let endpoint = request.endpoint;
+        if endpoint.node.as_ref().is_none_or(|node| node.name() != &peer.name) {
+            let attached = endpoint.node.as_ref().map_or("no node".to_owned(), ToString::to_string);
+            let message =
+                format!("endpoint {} is attached to {attached}: node {} may not put it", endpoint.id, peer.name);
+            return Err(Refusal::new(RefusalCode::Forbidden, message));
+        }
+        reply(self.group.propose(|at| Command::PutEndpoint { at, endpoint }).await, granted)
+    }
+
+    async fn remove_endpoint(&self, peer: &Peer, request: RemoveEndpointRequest) -> Answer<Reply<()>> {
+        let RemoveEndpointRequest { endpoint, incarnation, .. } = request;
+        if !self.is_of(peer, &endpoint) {
+            let message = format!("endpoint {endpoint} is not attached to node {}", peer.name);
+            return Err(Refusal::new(RefusalCode::Forbidden, message));
+        }
+        reply(self.group.propose(|at| Command::RemoveEndpoint { at, endpoint, incarnation }).await, done)
+    }
+
+    async fn report(&self, peer: &Peer, request: ReportRequest) -> Answer<Reply<Vec<ReportAck>>> {
+        self.check_holders(peer, &request.reports)?;
+        if self.group.leadership().is_none() {
+            return Ok(Reply::NotLeader { leader: self.group.leader_addr() });
+        }
+        match self.reports.report(request.reports).await {
+            Ok(acks) => Ok(Reply::Done(acks)),
+            Err(ReportError::Propose(error)) => reply(Err(error), |_| None),
+            Err(error @ ReportError::TooLong { .. }) => Err(Refusal::new(RefusalCode::BadRequest, error.to_string())),
+            Err(error @ ReportError::Overloaded) => {
+                self.metrics.reports_overloaded.inc();
+                Err(Refusal::new(RefusalCode::Overloaded, error.to_string()))
+            }
+        }
+    }
+
+    #[expect(clippy::unused_async, reason = "handlers have one shape")]
+    async fn lookup(&self, _peer: &Peer, request: LookupRequest) -> Answer<LookupResponse> {
+        self.metrics.lookups.inc();
+        let state = self.group.machine.state();
+        let holders = &state.directory.roster().holders;
+        let found = state.directory.leading(&request.prefix).into_iter();
+        let with_grant = |found: weft_index::Match| {
+            holders.get(&found.holder).map(|grant| HolderMatch { grant: grant.clone(), blocks: found.blocks })
+        };
+        Ok(LookupResponse { applied: state.index(), matches: found.filter_map(with_grant).collect() })
+    }
+
+    #[expect(clippy::unused_async, reason = "handlers have one shape")]
+    async fn roster(&self, _peer: &Peer, _request: RosterRequest) -> Answer<RosterResponse> {
+        let state = self.group.machine.state();
+        Ok(RosterResponse { applied: state.index(), roster: state.directory.roster().clone() })
+    }
+
+    #[expect(clippy::unused_async, reason = "handlers have one shape")]
+    async fn status(&self, _peer: &Peer, _request: StatusRequest) -> Answer<StatusResponse> {
+        Ok(status::status(&self.group, &self.log))
+    }
+
+    /// Whether the endpoint is attached to the peer. One that nobody knows is nobody's: removing it does nothing.
+    fn is_of(&self, peer: &Peer, endpoint: &EndpointId) -> bool {
+        let state = self.group.machine.state();
+        let known = state.directory.roster().endpoints.get(endpoint);
+        known.is_none_or(|known| known.node.as_ref().is_some_and(|node| node.name() == &peer.name))
+    }
+
+    /// Every holder reported for is the peer's, or is gone, which the directory answers as fenced.
+    fn check_holders(&self, peer: &Peer, reports: &[Report]) -> Result<(), Refusal> {
+        let state = self.group.machine.state();
+        let roster = state.directory.roster();
+        for grant in reports.iter().filter_map(|report| roster.holders.get(&report.holder)) {
+            let node = match &grant.key {
+                HolderKey::Node { node, .. } => Some(node),
+                HolderKey::Device { endpoint, .. } => {
+                    roster.endpoints.get(endpoint).and_then(|endpoint| endpoint.node.as_ref())
+                }
+            };
+            if node.is_none_or(|node| node.name() != &peer.name) {
+                let message =
+                    format!("holder {} is {}: node {} may not report for it", grant.holder, grant.key, peer.name);
+                return Err(Refusal::new(RefusalCode::Forbidden, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_shard(shard: ShardId) -> Result<(), Refusal> {
+    match shard.get() {
+        0 => Ok(()),
+        other => Err(Refusal::new(RefusalCode::BadRequest, format!("shard {other}: this release has shard 0 only"))),
+    }
+}
+
+fn check_self(peer: &Peer, node: &NodeId) -> Result<(), Refusal> {
+    if node.name() == &peer.name {
+        return Ok(());
+    }
+    let message = format!("a request for node {node}, from one whose certificate says {}", peer.name);
+    Err(Refusal::new(RefusalCode::Forbidden, message))
+}
+
+fn granted(outcome: Outcome) -> Option<Vec<HolderGrant>> {
+    match outcome {
+        Outcome::Granted(grants) => Some(grants),
+        _ => None,
+    }
+}
+
+fn done(outcome: Outcome) -> Option<()> {
+    matches!(outcome, Outcome::Done).then_some(())
+}
+
+/// A reply from an outcome; `expected` picks what this method gives.
+fn reply<T>(outcome: Result<Outcome, ProposeError>, expected: impl Fn(Outcome) -> Option<T>) -> Answer<Reply<T>> {
+    match outcome {
+        Ok(Outcome::Refused(reason)) => Ok(Reply::Refused(reason)),
+        Ok(Outcome::Conflict(conflict)) => Ok(Reply::Conflict(conflict)),
+        Ok(outcome) => Ok(Reply::Done(expected(outcome).expect("each command has one kind of outcome"))),
+        Err(ProposeError::NotLeader { leader }) => Ok(Reply::NotLeader { leader }),
+        Err(error) => Err(Refusal::new(RefusalCode::Failed, error.to_string())),
+    }
+}

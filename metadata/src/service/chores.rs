@@ -1,0 +1,109 @@
+//! What a member does by itself: the leader expires nodes, sweeps, and agrees on limits; every member starts a snapshot
+//! when enough bytes were applied since the last.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use weft_metadata_state::{Command, Limits, Outcome};
+
+use super::leases::Leases;
+use crate::group::{Group, ProposeError};
+use crate::metrics::Metrics;
+
+/// How often there is a look: a twentieth of the default lease, which is how late an expiry can be.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// Keys looked at in one sweep command: a few milliseconds of apply.
+const SWEEP_BUDGET: u32 = 65_536;
+
+/// The chores of one member.
+#[derive(Debug)]
+pub(crate) struct Chores {
+    pub(crate) group: Group,
+    pub(crate) leases: Arc<Leases>,
+    /// Limits to agree on.
+    pub(crate) limits: Limits,
+    /// Bytes applied that call for a snapshot.
+    pub(crate) snapshot_bytes: u64,
+    pub(crate) metrics: Metrics,
+}
+
+impl Chores {
+    /// Runs until `closing`.
+    pub(crate) async fn run(self, closing: CancellationToken) {
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut led = None;
+        while closing.run_until_cancelled(ticks.tick()).await.is_some() {
+            self.snapshot().await;
+            let leads = self.group.leadership();
+            if leads != led {
+                match leads {
+                    Some(term) => info!(term, "this member leads the metadata group"),
+                    None => info!("this member no longer leads the metadata group"),
+                }
+                led = leads;
+            }
+            self.metrics.observe(&self.group.metrics(), leads.is_some());
+            let Some(leadership) = leads else { continue };
+            let done = tokio::select! {
+                done = self.lead(leadership) => done,
+                () = closing.cancelled() => return,
+            };
+            if let Err(error) = done {
+                debug!(%error, "a chore was not done; it will be tried again");
+            }
+        }
+    }
+
+    async fn lead(&self, leadership: u64) -> Result<(), ProposeError> {
+        self.expire(leadership).await?;
+        self.sweep().await?;
+        self.agree_on_limits().await
+    }
+
+    async fn expire(&self, leadership: u64) -> Result<(), ProposeError> {
+        let expired = {
+            let state = self.group.machine.state();
+            self.leases.expired(leadership, state.directory.roster().nodes.values(), Instant::now())
+        };
+        for (node, incarnation) in expired {
+            warn!(%node, %incarnation, lease = ?self.leases.term(), "node did not keep alive; its holders are retired");
+            self.metrics.expired_nodes.inc();
+            self.group.propose(|at| Command::Expire { at, node, incarnation }).await?;
+        }
+        Ok(())
+    }
+
+    async fn sweep(&self) -> Result<(), ProposeError> {
+        let due = self.group.machine.state().directory.sweep_due();
+        if due {
+            self.group.propose(|at| Command::Sweep { at, budget: SWEEP_BUDGET }).await?;
+        }
+        Ok(())
+    }
+
+    async fn agree_on_limits(&self) -> Result<(), ProposeError> {
+        let (limits, agreed) = (self.limits, self.group.machine.state().directory.limits());
+        if limits == agreed {
+            return Ok(());
+        }
+        info!(?limits, ?agreed, "proposing this member's limits");
+        match self.group.propose(|at| Command::SetLimits { at, limits }).await? {
+            Outcome::Refused(reason) => warn!(reason, "the directory refused the configured limits"),
+            _ => info!(?limits, "limits agreed"),
+        }
+        Ok(())
+    }
+
+    async fn snapshot(&self) {
+        if self.group.machine.unsnapshotted_bytes() > self.snapshot_bytes
+            && let Err(error) = self.group.raft.trigger().snapshot().await
+        {
+            debug!(%error, "no snapshot: this member has stopped taking part");
+        }
+    }
+}

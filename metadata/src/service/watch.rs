@@ -1,0 +1,197 @@
+//! The watch, from this side: a snapshot or a place to resume from, then changes as they are applied, then heartbeats.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+use weft_metadata_proto::v1::{BlockList, CutOff, WatchItem, WatchRequest};
+use weft_transport::{Publisher, Refusal, RefusalCode};
+
+use crate::group::Group;
+use crate::machine::feed::{Behind, ENTRIES_MAX, Progress};
+use crate::metrics::Metrics;
+
+/// Watchers that take a snapshot at a time. Each holds on to the blocks of its moment, which cost memory as they change.
+const SNAPSHOTS_MAX: usize = 4;
+
+/// Items taken from the feed at a time.
+const ITEMS_MAX: usize = 64;
+
+/// How long a member that is behind the place where a watcher wants to resume tries to get there. A follower is behind by
+/// milliseconds; one that was cut off for longer sends a snapshot, which takes the watcher back but is the truth here.
+const RESUME_WAIT: Duration = Duration::from_millis(500);
+
+/// How long a watcher may let an item wait before its watch is broken off: it is not reading.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// Serves watches.
+#[derive(Debug)]
+pub(crate) struct Watches {
+    group: Group,
+    snapshots: Semaphore,
+    metrics: Metrics,
+    /// Closing waits for the last word to each watcher.
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+/// Why a watch ends before its watcher goes.
+enum End {
+    /// As an item, if it can still be sent.
+    CutOff(CutOff),
+    /// The watcher does not read.
+    Stalled,
+    /// The watcher is gone.
+    Gone,
+}
+
+impl Watches {
+    pub(crate) fn new(group: Group, metrics: Metrics, tasks: TaskTracker, closing: CancellationToken) -> Self {
+        Self { group, snapshots: Semaphore::new(SNAPSHOTS_MAX), metrics, tasks, closing }
+    }
+
+    /// Serves one watch to its end.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        request: WatchRequest,
+        publisher: Publisher<WatchItem>,
+    ) -> Result<(), Refusal> {
+        let _watching = (self.metrics.watching(), self.tasks.token());
+        let mut watch = Watch { watches: &self, publisher, position: 0 };
+        let Err(end) = watch.run(request).await;
+        watch.end(end).await
+    }
+}
+
+struct Watch<'a> {
+    watches: &'a Watches,
+    publisher: Publisher<WatchItem>,
+    /// Log index up to which the watcher was told everything.
+    position: u64,
+}
+
+impl Watch<'_> {
+    async fn run(&mut self, request: WatchRequest) -> Result<std::convert::Infallible, End> {
+        let resumed = match request.resume {
+            Some(index) => self.resume(index).await?,
+            None => false,
+        };
+        if !resumed {
+            self.snapshot().await?;
+        }
+        let mut progress = self.watches.group.machine.feed().progress();
+        let mut silent_since = Instant::now();
+        loop {
+            let reached = *progress.borrow_and_update();
+            if self.catch_up(reached).await? {
+                silent_since = Instant::now();
+                continue;
+            }
+            let heartbeat = silent_since + WatchItem::HEARTBEAT_EVERY;
+            tokio::select! {
+                _ = progress.changed() => {}
+                () = tokio::time::sleep_until(heartbeat) => {
+                    self.heartbeat(reached).await?;
+                    silent_since = Instant::now();
+                }
+                () = self.publisher.closed() => return Err(End::Gone),
+                () = self.watches.closing.cancelled() => return Err(End::CutOff(CutOff::Closing)),
+            }
+        }
+    }
+
+    /// `true` if the watcher may go on from `index`.
+    async fn resume(&mut self, index: u64) -> Result<bool, End> {
+        let feed = self.watches.group.machine.feed();
+        let mut progress = feed.progress();
+        let behind = timeout(RESUME_WAIT, progress.wait_for(|progress| progress.index >= index)).await;
+        let here = behind.is_ok_and(|waited| waited.is_ok());
+        if !here || feed.after(index, 0).is_err() {
+            return Ok(false);
+        }
+        self.position = index;
+        self.send(&WatchItem::Resumed).await?;
+        Ok(true)
+    }
+
+    async fn snapshot(&mut self) -> Result<(), End> {
+        let watches = self.watches;
+        let _permit = watches.snapshots.acquire().await.expect("nobody closes it");
+        let (directory, index) = {
+            let state = watches.group.machine.state();
+            (state.directory.clone(), state.index())
+        };
+        watches.metrics.watch_snapshots.inc();
+        self.send(&WatchItem::SnapshotBegin { index, roster: directory.roster().clone() }).await?;
+        for blocks in BlockList::pieces(directory.index().blocks()) {
+            self.send(&WatchItem::SnapshotBlocks(blocks)).await?;
+        }
+        self.send(&WatchItem::SnapshotEnd).await?;
+        self.position = index;
+        Ok(())
+    }
+
+    /// Sends what was applied up to `reached` and is not sent yet, or the first of it; `true` if there was any.
+    async fn catch_up(&mut self, reached: Progress) -> Result<bool, End> {
+        let items = self.watches.group.machine.feed().after(self.position, ITEMS_MAX).map_err(|behind| {
+            End::CutOff(match behind {
+                Behind::Lagged => CutOff::Lagged { entries_max: u32::try_from(ENTRIES_MAX).unwrap_or(u32::MAX) },
+                Behind::Jumped => CutOff::Jumped,
+            })
+        })?;
+        for item in &items {
+            self.send(item).await?;
+            if let WatchItem::Changes { index, .. } = **item {
+                self.position = index;
+            }
+        }
+        if items.is_empty() {
+            // Every change up to here was in the feed before `reached` was told.
+            self.position = self.position.max(reached.index);
+        }
+        Ok(!items.is_empty())
+    }
+
+    async fn heartbeat(&mut self, reached: Progress) -> Result<(), End> {
+        if self.watches.group.leader().is_none() {
+            return Ok(());
+        }
+        self.send(&WatchItem::Heartbeat { index: self.position, at: reached.at }).await
+    }
+
+    async fn send(&mut self, item: &WatchItem) -> Result<(), End> {
+        match timeout(STALL_MAX, self.publisher.publish(item)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_gone)) => Err(End::Gone),
+            Err(_) => Err(End::Stalled),
+        }
+    }
+
+    async fn end(mut self, end: End) -> Result<(), Refusal> {
+        let metrics = &self.watches.metrics;
+        match end {
+            End::Gone => Ok(()),
+            End::Stalled => {
+                metrics.watch_cut_offs.with_label_values(&["stalled"]).inc();
+                info!("a watcher did not read for {STALL_MAX:?}; its watch is broken off");
+                Err(Refusal::new(RefusalCode::Overloaded, format!("nothing was read for {STALL_MAX:?}: watch again")))
+            }
+            End::CutOff(reason) => {
+                let label = match reason {
+                    CutOff::Lagged { .. } => "lagged",
+                    CutOff::Jumped => "jumped",
+                    CutOff::Closing => "closing",
+                };
+                metrics.watch_cut_offs.with_label_values(&[label]).inc();
+                info!(?reason, position = self.position, "a watch is cut off");
+                // If the watcher is gone meanwhile, it needs no reason.
+                let _ = self.send(&WatchItem::CutOff(reason)).await;
+                Ok(())
+            }
+        }
+    }
+}
