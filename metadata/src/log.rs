@@ -27,6 +27,8 @@ mod vote;
 mod writer;
 
 #[cfg(test)]
+mod conformance_test;
+#[cfg(test)]
 mod crash_test;
 
 use std::fmt::{self, Debug};

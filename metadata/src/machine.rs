@@ -172,6 +172,7 @@ impl RaftStateMachine<Types> for Machine {
             machine.0.unsnapshotted_bytes.store(0, Ordering::Relaxed);
             machine.0.metrics.applied_index.set(i64::try_from(state.index()).unwrap_or(i64::MAX));
             info!(applied = state.index(), bytes = bytes.len(), "took over a snapshot from the leader");
+            machine.0.metrics.snapshots_installed.inc();
             *machine.0.snapshot.lock() = Some(meta);
             Ok(())
         });

@@ -69,6 +69,8 @@ family! {
         changes: IntCounter = counter("weft_metadata_changes_total");
         /// Snapshots written by this member.
         snapshots: IntCounter = counter("weft_metadata_snapshots_total");
+        /// Snapshots taken over from a leader.
+        snapshots_installed: IntCounter = counter("weft_metadata_snapshots_installed_total");
         /// 1 while this member leads with a majority behind it.
         leader: IntGauge = gauge("weft_metadata_leader");
         /// Raft term.

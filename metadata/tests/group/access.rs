@@ -1,0 +1,86 @@
+//! Who may do what, and what a member refuses to start with.
+
+use weft_metadata::{BindError, Metadata, StoreError};
+use weft_metadata_proto::v1::{JoinRequest, LookupRequest, Reply, ReportRequest, method};
+use weft_service::telemetry::Telemetry;
+use weft_transport::{CallError, RefusalCode};
+use weft_types::rpc::Method;
+use weft_types::{Role, ShardId};
+
+use crate::cluster::{Caller, Cluster, SHARD, key, node, stored};
+
+/// Raft's first procedure, as a stranger would call it.
+enum Append {}
+
+impl Method for Append {
+    const ID: u16 = 1;
+    const NAME: &'static str = "raft_append_entries";
+    type Request = ();
+    type Response = ();
+}
+
+async fn refused<M: Method>(caller: &Caller, member: u64, request: &M::Request) -> RefusalCode
+where
+    M::Response: std::fmt::Debug,
+{
+    match caller.call::<M>(member, request).await {
+        Err(CallError::Refused { refusal, .. }) => refusal.code,
+        other => panic!("{}: expected a refusal, got {other:?}", M::NAME),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_says_what_one_may_do() {
+    let cluster = Cluster::start(|_| {}).await;
+    let leader = cluster.leader().await;
+    let (one, two) = (cluster.caller(Role::Node, "n1"), cluster.caller(Role::Node, "n2"));
+    let router = cluster.caller(Role::Router, "r1");
+    let join = |name| JoinRequest { shard: SHARD, node: node(name, 1) };
+
+    assert_eq!(refused::<method::Join>(&router, leader, &join("n1")).await, RefusalCode::Forbidden);
+    assert_eq!(refused::<method::Join>(&two, leader, &join("n1")).await, RefusalCode::Forbidden);
+    let (grant, _) = (one.join("n1", 1).await, two.join("n2", 1).await);
+    let report = ReportRequest { shard: SHARD, reports: vec![stored(&grant, 1)] };
+    assert_eq!(refused::<method::Report>(&two, leader, &report).await, RefusalCode::Forbidden);
+    for stranger in [&one, &router] {
+        assert_eq!(refused::<Append>(stranger, leader, &()).await, RefusalCode::Forbidden);
+    }
+    let elsewhere = LookupRequest { shard: ShardId::new(1), prefix: vec![key(1)] };
+    assert_eq!(refused::<method::Lookup>(&one, leader, &elsewhere).await, RefusalCode::BadRequest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_says_where_the_leader_is() {
+    let cluster = Cluster::start(|_| {}).await;
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    let one = cluster.caller(Role::Node, "n1");
+    let request = JoinRequest { shard: SHARD, node: node("n1", 1) };
+    let Reply::NotLeader { leader: Some(addr) } = one.call::<method::Join>(follower, &request).await.unwrap() else {
+        panic!("a follower joined a node, or knows no leader");
+    };
+    assert_eq!(addr, one.target(leader).addr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_of_another_member_is_refused() {
+    let cluster = Cluster::prepare(|_| {});
+    let first = Metadata::bind(cluster.config(1), &Telemetry::for_tests()).await.unwrap();
+    first.drain(std::time::Duration::from_secs(10)).await;
+    let mut config = cluster.config(2);
+    config.data = cluster.data(1);
+    match Metadata::bind(config, &Telemetry::for_tests()).await {
+        Err(BindError::Store(StoreError::Foreign { found, expected, .. })) => {
+            assert_eq!((found.as_str(), expected.as_str()), ("test 1", "test 2"));
+        }
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_another_member_is_refused() {
+    let cluster = Cluster::prepare(|_| {});
+    let mut config = cluster.config(1);
+    config.identity = cluster.config(2).identity;
+    let error = Metadata::bind(config, &Telemetry::for_tests()).await.unwrap_err();
+    assert!(error.to_string().contains("needs one of metadata/1"), "{error}");
+}

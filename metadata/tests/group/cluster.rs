@@ -1,0 +1,272 @@
+//! A group of members, and callers of every role.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use weft_index::{Change, Report, ReportAck};
+use weft_metadata::{Config, Metadata};
+use weft_metadata_proto::v1::{
+    JoinRequest, Joined, LookupRequest, LookupResponse, Reply, ReportRequest, StatusRequest, StatusResponse, method,
+};
+use weft_service::certs::Ca;
+use weft_service::config::IdentityFiles;
+use weft_service::telemetry::Telemetry;
+use weft_transport::{CallError, Fabric, Identity, Metrics, Profile, Target};
+use weft_types::rpc::Method;
+use weft_types::{ByteSize, HolderGrant, Incarnation, IndexKey, MemberId, NodeSpec, Role, ShardId, Tier};
+
+/// Far beyond what anything here takes: a test that reaches it hangs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks at something that has no event to wait for from outside.
+const PAUSE: Duration = Duration::from_millis(20);
+
+pub const SHARD: ShardId = ShardId::new(0);
+
+/// A group under test.
+pub struct Cluster {
+    folder: TempDir,
+    ca: Ca,
+    members: BTreeMap<MemberId, SocketAddr>,
+    running: BTreeMap<u64, Running>,
+    adjust: fn(&mut Config),
+}
+
+struct Running {
+    runtime: Runtime,
+    metadata: Metadata,
+    telemetry: Telemetry,
+}
+
+/// A process that calls the group.
+#[derive(Clone)]
+pub struct Caller {
+    fabric: Fabric,
+    members: BTreeMap<MemberId, SocketAddr>,
+}
+
+impl Cluster {
+    /// Three members, all started.
+    pub async fn start(adjust: fn(&mut Config)) -> Self {
+        let mut cluster = Self::prepare(adjust);
+        for member in 1..=3 {
+            cluster.run(member).await;
+        }
+        cluster
+    }
+
+    /// Three members, none started.
+    pub fn prepare(adjust: fn(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = Ca::init(folder.path(), "test").unwrap();
+        // Held together, so that they are three; then let go for the members to bind.
+        let sockets: Vec<UdpSocket> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let addrs = sockets.iter().map(|socket| socket.local_addr().unwrap());
+        let members = (1..).map(MemberId::new).zip(addrs).collect();
+        Self { folder, ca, members, running: BTreeMap::new(), adjust }
+    }
+
+    pub fn data(&self, member: u64) -> PathBuf {
+        self.folder.path().join(format!("data-{member}"))
+    }
+
+    fn identity(&self, role: Role, name: &str) -> IdentityFiles {
+        let files = self.ca.issue_to(self.folder.path(), role.as_str(), name, 1).unwrap();
+        IdentityFiles { cert: files.cert, key: files.key, ca: Ca::files(self.folder.path()).0 }
+    }
+
+    pub fn config(&self, member: u64) -> Config {
+        let id = MemberId::new(member);
+        let identity = self.identity(Role::Metadata, &member.to_string());
+        let mut config = Config::new(id, self.members.clone(), self.data(member), identity);
+        config.fabric = self.members[&id];
+        config.admin = "127.0.0.1:0".parse().unwrap();
+        config.log.segment = ByteSize::from_mib(1);
+        // Tests share a machine with builds: a member that is not scheduled for half a second must not cost its leadership.
+        config.raft.heartbeat = Duration::from_millis(150);
+        config.raft.election_min = Duration::from_millis(600);
+        config.raft.election_max = Duration::from_millis(1200);
+        (self.adjust)(&mut config);
+        config
+    }
+
+    /// Starts a member on a runtime of its own.
+    pub async fn run(&mut self, member: u64) {
+        let config = self.config(member);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let telemetry = Telemetry::for_tests();
+        let for_member = telemetry.clone();
+        let binding = runtime.spawn(async move { Metadata::bind(config, &for_member).await });
+        let metadata = binding.await.unwrap().unwrap_or_else(|error| panic!("member {member}: {error}"));
+        self.running.insert(member, Running { runtime, metadata, telemetry });
+    }
+
+    /// Kills a member: its runtime goes, with every task where it stands.
+    pub async fn kill(&mut self, member: u64) {
+        let Running { runtime, metadata, .. } = self.running.remove(&member).unwrap();
+        tokio::task::spawn_blocking(move || {
+            runtime.shutdown_timeout(PATIENCE);
+            drop(metadata);
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Stops a member as an operator would.
+    pub async fn drain(&mut self, member: u64) {
+        let Running { runtime, metadata, .. } = self.running.remove(&member).unwrap();
+        runtime.spawn(metadata.drain(Duration::from_secs(10))).await.unwrap();
+        tokio::task::spawn_blocking(move || runtime.shutdown_timeout(PATIENCE)).await.unwrap();
+    }
+
+    /// Value of a metric of a member, summed over labels.
+    pub fn metric(&self, member: u64, name: &str) -> f64 {
+        let families = self.running[&member].telemetry.registry.gather();
+        let family = families.iter().find(|family| family.name() == name).unwrap_or_else(|| panic!("no metric {name}"));
+        family.get_metric().iter().map(|metric| metric.get_counter().value() + metric.get_gauge().value()).sum()
+    }
+
+    pub fn caller(&self, role: Role, name: &str) -> Caller {
+        let pem = self.identity(role, name).read().unwrap();
+        let identity = Identity::from_pem(&pem.cert, &pem.key, &pem.ca).unwrap();
+        let metrics = Metrics::register(&prometheus::Registry::new());
+        let fabric = Fabric::bind("127.0.0.1:0".parse().unwrap(), Profile::Control, &identity, metrics).unwrap();
+        Caller { fabric, members: self.members.clone() }
+    }
+
+    /// The member that leads, once there is one that a majority follows.
+    pub async fn leader(&self) -> u64 {
+        let admin = self.caller(Role::Admin, "observer");
+        let looking = async {
+            loop {
+                for member in self.running.keys() {
+                    if let Ok(status) = admin.status(*member).await
+                        && let Some(leader) = status.leader.filter(|leader| self.running.contains_key(&leader.get()))
+                        && leader.get() == *member
+                    {
+                        return *member;
+                    }
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.expect("no leader was elected")
+    }
+
+    /// A running member that does not lead.
+    pub async fn follower(&self) -> u64 {
+        let leader = self.leader().await;
+        *self.running.keys().find(|member| **member != leader).unwrap()
+    }
+}
+
+impl Caller {
+    pub fn target(&self, member: u64) -> Target {
+        let name = Some(member.to_string().parse().unwrap());
+        Target { addr: self.members[&MemberId::new(member)], role: Role::Metadata, name }
+    }
+
+    pub fn fabric(&self) -> &Fabric {
+        &self.fabric
+    }
+
+    pub async fn call<M: Method>(&self, member: u64, request: &M::Request) -> Result<M::Response, CallError> {
+        self.fabric.call::<M>(&self.target(member), request, Duration::from_secs(2)).await
+    }
+
+    /// Asks one member after another until one answers as the leader.
+    pub async fn ask<M: Method<Response = Reply<T>>, T>(&self, request: &M::Request) -> T {
+        let asking = async {
+            loop {
+                for member in self.members.keys() {
+                    match self.call::<M>(member.get(), request).await {
+                        Ok(Reply::Done(answer)) => return answer,
+                        Ok(Reply::Refused(reason)) => panic!("{}: refused: {reason}", M::NAME),
+                        Ok(Reply::Conflict(conflict)) => panic!("{}: {conflict}", M::NAME),
+                        Ok(Reply::NotLeader { .. }) | Err(_) => {}
+                    }
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        let answer = tokio::time::timeout(PATIENCE, asking).await;
+        answer.unwrap_or_else(|_| panic!("{}: no leader answered", M::NAME))
+    }
+
+    pub async fn status(&self, member: u64) -> Result<StatusResponse, CallError> {
+        self.call::<method::Status>(member, &StatusRequest { shard: SHARD }).await
+    }
+
+    /// Joins as a node with a host tier; the grant of that tier.
+    pub async fn join(&self, name: &str, incarnation: u64) -> HolderGrant {
+        let request = JoinRequest { shard: SHARD, node: node(name, incarnation) };
+        let Joined { mut grants, .. } = self.ask::<method::Join, _>(&request).await;
+        assert_eq!(grants.len(), 1, "one tier, one grant");
+        grants.remove(0)
+    }
+
+    pub async fn report(&self, reports: Vec<Report>) -> Vec<ReportAck> {
+        self.ask::<method::Report, _>(&ReportRequest { shard: SHARD, reports }).await
+    }
+
+    pub async fn lookup(&self, member: u64, prefix: &[IndexKey]) -> LookupResponse {
+        let request = LookupRequest { shard: SHARD, prefix: prefix.to_vec() };
+        self.call::<method::Lookup>(member, &request).await.unwrap()
+    }
+
+    /// Waits until a member's applied state has all of `prefix` at one holder.
+    pub async fn wait_for(&self, member: u64, prefix: &[IndexKey]) {
+        let looking = async {
+            loop {
+                let request = LookupRequest { shard: SHARD, prefix: prefix.to_vec() };
+                if let Ok(found) = self.call::<method::Lookup>(member, &request).await
+                    && found.matches.first().is_some_and(|first| first.blocks as usize == prefix.len())
+                {
+                    return;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, looking).await;
+        found.unwrap_or_else(|_| panic!("member {member} never had all {} blocks", prefix.len()));
+    }
+}
+
+pub fn node(name: &str, incarnation: u64) -> NodeSpec {
+    NodeSpec {
+        id: name.parse().unwrap(),
+        incarnation: Incarnation::new(incarnation),
+        fabric: "127.0.0.1:7410".parse().unwrap(),
+        bulk: "127.0.0.1:7412".parse().unwrap(),
+        capacity: BTreeMap::from([(Tier::Host, ByteSize::from_mib(64))]),
+        labels: BTreeMap::new(),
+    }
+}
+
+/// A block by number.
+pub fn key(number: u64) -> IndexKey {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
+    bytes[8..].copy_from_slice(&number.to_le_bytes());
+    IndexKey::from_bytes(bytes)
+}
+
+/// Blocks 1 to `count`.
+pub fn keys(count: u64) -> Vec<IndexKey> {
+    (1..=count).map(key).collect()
+}
+
+/// Report `number` of a holder: it stored the block of that number.
+pub fn stored(grant: &HolderGrant, number: u64) -> Report {
+    Report {
+        holder: grant.holder,
+        generation: grant.generation,
+        incarnation: grant.incarnation,
+        number,
+        changes: vec![Change::Stored(key(number))],
+    }
+}

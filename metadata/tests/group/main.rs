@@ -1,0 +1,10 @@
+//! Three members in one process, over real QUIC on loopback and real files, each on a runtime of its own that can be
+//! killed.
+
+mod access;
+mod catch_up;
+mod cluster;
+mod expiry;
+mod failover;
+mod reports;
+mod watch;
