@@ -20,15 +20,18 @@ use weft_types::rpc::Method;
 use weft_types::{ByteSize, HolderGrant, Incarnation, IndexKey, MemberId, NodeSpec, Role, ShardId, Tier};
 
 /// Far beyond what anything here takes: a test that reaches it hangs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long one member is given before the next is asked: a dead one is silent.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Between two looks at something that has no event to wait for from outside.
 const PAUSE: Duration = Duration::from_millis(20);
 
-pub const SHARD: ShardId = ShardId::new(0);
+pub(crate) const SHARD: ShardId = ShardId::new(0);
 
 /// A group under test.
-pub struct Cluster {
+pub(crate) struct Cluster {
     folder: TempDir,
     ca: Ca,
     members: BTreeMap<MemberId, SocketAddr>,
@@ -44,14 +47,14 @@ struct Running {
 
 /// A process that calls the group.
 #[derive(Clone)]
-pub struct Caller {
+pub(crate) struct Caller {
     fabric: Fabric,
     members: BTreeMap<MemberId, SocketAddr>,
 }
 
 impl Cluster {
     /// Three members, all started.
-    pub async fn start(adjust: fn(&mut Config)) -> Self {
+    pub(crate) async fn start(adjust: fn(&mut Config)) -> Self {
         let mut cluster = Self::prepare(adjust);
         for member in 1..=3 {
             cluster.run(member).await;
@@ -60,7 +63,7 @@ impl Cluster {
     }
 
     /// Three members, none started.
-    pub fn prepare(adjust: fn(&mut Config)) -> Self {
+    pub(crate) fn prepare(adjust: fn(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca = Ca::init(folder.path(), "test").unwrap();
         // Held together, so that they are three; then let go for the members to bind.
@@ -70,7 +73,7 @@ impl Cluster {
         Self { folder, ca, members, running: BTreeMap::new(), adjust }
     }
 
-    pub fn data(&self, member: u64) -> PathBuf {
+    pub(crate) fn data(&self, member: u64) -> PathBuf {
         self.folder.path().join(format!("data-{member}"))
     }
 
@@ -79,7 +82,7 @@ impl Cluster {
         IdentityFiles { cert: files.cert, key: files.key, ca: Ca::files(self.folder.path()).0 }
     }
 
-    pub fn config(&self, member: u64) -> Config {
+    pub(crate) fn config(&self, member: u64) -> Config {
         let id = MemberId::new(member);
         let identity = self.identity(Role::Metadata, &member.to_string());
         let mut config = Config::new(id, self.members.clone(), self.data(member), identity);
@@ -90,12 +93,14 @@ impl Cluster {
         config.raft.heartbeat = Duration::from_millis(150);
         config.raft.election_min = Duration::from_millis(600);
         config.raft.election_max = Duration::from_millis(1200);
+        // Nodes here keep alive only where that is what is tested.
+        config.node_lease = 10 * PATIENCE;
         (self.adjust)(&mut config);
         config
     }
 
     /// Starts a member on a runtime of its own.
-    pub async fn run(&mut self, member: u64) {
+    pub(crate) async fn run(&mut self, member: u64) {
         let config = self.config(member);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let telemetry = Telemetry::for_tests();
@@ -106,7 +111,7 @@ impl Cluster {
     }
 
     /// Kills a member: its runtime goes, with every task where it stands.
-    pub async fn kill(&mut self, member: u64) {
+    pub(crate) async fn kill(&mut self, member: u64) {
         let Running { runtime, metadata, .. } = self.running.remove(&member).unwrap();
         tokio::task::spawn_blocking(move || {
             runtime.shutdown_timeout(PATIENCE);
@@ -117,20 +122,20 @@ impl Cluster {
     }
 
     /// Stops a member as an operator would.
-    pub async fn drain(&mut self, member: u64) {
+    pub(crate) async fn drain(&mut self, member: u64) {
         let Running { runtime, metadata, .. } = self.running.remove(&member).unwrap();
         runtime.spawn(metadata.drain(Duration::from_secs(10))).await.unwrap();
         tokio::task::spawn_blocking(move || runtime.shutdown_timeout(PATIENCE)).await.unwrap();
     }
 
     /// Value of a metric of a member, summed over labels.
-    pub fn metric(&self, member: u64, name: &str) -> f64 {
+    pub(crate) fn metric(&self, member: u64, name: &str) -> f64 {
         let families = self.running[&member].telemetry.registry.gather();
         let family = families.iter().find(|family| family.name() == name).unwrap_or_else(|| panic!("no metric {name}"));
-        family.get_metric().iter().map(|metric| metric.get_counter().value() + metric.get_gauge().value()).sum()
+        family.get_metric().iter().map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value()).sum()
     }
 
-    pub fn caller(&self, role: Role, name: &str) -> Caller {
+    pub(crate) fn caller(&self, role: Role, name: &str) -> Caller {
         let pem = self.identity(role, name).read().unwrap();
         let identity = Identity::from_pem(&pem.cert, &pem.key, &pem.ca).unwrap();
         let metrics = Metrics::register(&prometheus::Registry::new());
@@ -139,7 +144,7 @@ impl Cluster {
     }
 
     /// The member that leads, once there is one that a majority follows.
-    pub async fn leader(&self) -> u64 {
+    pub(crate) async fn leader(&self) -> u64 {
         let admin = self.caller(Role::Admin, "observer");
         let looking = async {
             loop {
@@ -158,28 +163,36 @@ impl Cluster {
     }
 
     /// A running member that does not lead.
-    pub async fn follower(&self) -> u64 {
+    pub(crate) async fn follower(&self) -> u64 {
         let leader = self.leader().await;
         *self.running.keys().find(|member| **member != leader).unwrap()
     }
 }
 
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for (_, running) in std::mem::take(&mut self.running) {
+            running.runtime.shutdown_background();
+        }
+    }
+}
+
 impl Caller {
-    pub fn target(&self, member: u64) -> Target {
+    pub(crate) fn target(&self, member: u64) -> Target {
         let name = Some(member.to_string().parse().unwrap());
         Target { addr: self.members[&MemberId::new(member)], role: Role::Metadata, name }
     }
 
-    pub fn fabric(&self) -> &Fabric {
+    pub(crate) fn fabric(&self) -> &Fabric {
         &self.fabric
     }
 
-    pub async fn call<M: Method>(&self, member: u64, request: &M::Request) -> Result<M::Response, CallError> {
-        self.fabric.call::<M>(&self.target(member), request, Duration::from_secs(2)).await
+    pub(crate) async fn call<M: Method>(&self, member: u64, request: &M::Request) -> Result<M::Response, CallError> {
+        self.fabric.call::<M>(&self.target(member), request, ANSWER_WITHIN).await
     }
 
     /// Asks one member after another until one answers as the leader.
-    pub async fn ask<M: Method<Response = Reply<T>>, T>(&self, request: &M::Request) -> T {
+    pub(crate) async fn ask<M: Method<Response = Reply<T>>, T>(&self, request: &M::Request) -> T {
         let asking = async {
             loop {
                 for member in self.members.keys() {
@@ -197,29 +210,29 @@ impl Caller {
         answer.unwrap_or_else(|_| panic!("{}: no leader answered", M::NAME))
     }
 
-    pub async fn status(&self, member: u64) -> Result<StatusResponse, CallError> {
+    pub(crate) async fn status(&self, member: u64) -> Result<StatusResponse, CallError> {
         self.call::<method::Status>(member, &StatusRequest { shard: SHARD }).await
     }
 
     /// Joins as a node with a host tier; the grant of that tier.
-    pub async fn join(&self, name: &str, incarnation: u64) -> HolderGrant {
+    pub(crate) async fn join(&self, name: &str, incarnation: u64) -> HolderGrant {
         let request = JoinRequest { shard: SHARD, node: node(name, incarnation) };
         let Joined { mut grants, .. } = self.ask::<method::Join, _>(&request).await;
         assert_eq!(grants.len(), 1, "one tier, one grant");
         grants.remove(0)
     }
 
-    pub async fn report(&self, reports: Vec<Report>) -> Vec<ReportAck> {
+    pub(crate) async fn report(&self, reports: Vec<Report>) -> Vec<ReportAck> {
         self.ask::<method::Report, _>(&ReportRequest { shard: SHARD, reports }).await
     }
 
-    pub async fn lookup(&self, member: u64, prefix: &[IndexKey]) -> LookupResponse {
+    pub(crate) async fn lookup(&self, member: u64, prefix: &[IndexKey]) -> LookupResponse {
         let request = LookupRequest { shard: SHARD, prefix: prefix.to_vec() };
         self.call::<method::Lookup>(member, &request).await.unwrap()
     }
 
     /// Waits until a member's applied state has all of `prefix` at one holder.
-    pub async fn wait_for(&self, member: u64, prefix: &[IndexKey]) {
+    pub(crate) async fn wait_for(&self, member: u64, prefix: &[IndexKey]) {
         let looking = async {
             loop {
                 let request = LookupRequest { shard: SHARD, prefix: prefix.to_vec() };
@@ -236,7 +249,7 @@ impl Caller {
     }
 }
 
-pub fn node(name: &str, incarnation: u64) -> NodeSpec {
+pub(crate) fn node(name: &str, incarnation: u64) -> NodeSpec {
     NodeSpec {
         id: name.parse().unwrap(),
         incarnation: Incarnation::new(incarnation),
@@ -248,7 +261,7 @@ pub fn node(name: &str, incarnation: u64) -> NodeSpec {
 }
 
 /// A block by number.
-pub fn key(number: u64) -> IndexKey {
+pub(crate) fn key(number: u64) -> IndexKey {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
     bytes[8..].copy_from_slice(&number.to_le_bytes());
@@ -256,12 +269,12 @@ pub fn key(number: u64) -> IndexKey {
 }
 
 /// Blocks 1 to `count`.
-pub fn keys(count: u64) -> Vec<IndexKey> {
+pub(crate) fn keys(count: u64) -> Vec<IndexKey> {
     (1..=count).map(key).collect()
 }
 
 /// Report `number` of a holder: it stored the block of that number.
-pub fn stored(grant: &HolderGrant, number: u64) -> Report {
+pub(crate) fn stored(grant: &HolderGrant, number: u64) -> Report {
     Report {
         holder: grant.holder,
         generation: grant.generation,

@@ -32,7 +32,8 @@ async fn a_silent_node_is_retired_and_a_live_one_outlives_the_leader() {
     let leader = cluster.leader().await;
     let router = cluster.caller(Role::Router, "r1");
     let request = WatchRequest { shard: SHARD, resume: None };
-    let watching = router.fabric().subscribe::<method::Watch>(&router.target(leader), &request, PATIENCE);
+    let target = router.target(leader);
+    let watching = router.fabric().subscribe::<method::Watch>(&target, &request, PATIENCE);
     let mut watch = watching.await.unwrap();
     let id: NodeId = "silent".parse().unwrap();
     let expired = tokio::time::timeout(PATIENCE, async {
