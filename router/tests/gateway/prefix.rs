@@ -64,6 +64,18 @@ async fn a_longer_prefix_on_the_node_beats_a_short_one_on_the_device() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_cannot_answer_now_is_not_asked_again_though_it_holds_the_prefix() {
+    let (mut e0, mut e1) = (Engine::start().await, Engine::start().await);
+    let cluster = Cluster::of_roster(&[&e0, &e1], |_| {}).await;
+    let (content, tokens) = prompt();
+    cluster.directory.store("e0:0/device", &tokens, 8);
+    let answering = cluster.posting(CHAT, &chat(&content, false));
+    e0.asked().await.answer(http::StatusCode::SERVICE_UNAVAILABLE, "text/plain", "busy");
+    e1.asked().await.answer_json("{}");
+    assert_eq!(endpoint(&answering.await.unwrap()), "e1");
+}
+
+#[tokio::test]
 async fn another_prompt_of_the_same_length_goes_anywhere() {
     let (mut e0, mut e1) = (Engine::start().await, Engine::start().await);
     let cluster = Cluster::of_roster(&[&e0, &e1], |_| {}).await;

@@ -161,6 +161,26 @@ fn a_folder_without_a_tokenizer_says_what_it_should_hold() {
     assert!(error.to_string().contains("expected a model folder with tokenizer.json"), "{error}");
 }
 
+/// The shipped tokenizer; or one whose normalizer puts an x before every piece, with one flag of `<|im_start|>` turned over.
+fn with_flag(flag: Option<&str>) -> String {
+    let mut tokenizer: Value =
+        serde_json::from_str(&std::fs::read_to_string(FOLDER.join("tokenizer.json")).unwrap()).unwrap();
+    if let Some(flag) = flag {
+        let value = &mut tokenizer["added_tokens"][1][flag];
+        *value = json!(!value.as_bool().unwrap());
+        tokenizer["normalizer"] = json!({"type": "Prepend", "prepend": "x"});
+    }
+    tokenizer.to_string()
+}
+
+static VARIANTS: LazyLock<Vec<(ModelFiles, tokenizers::Tokenizer)>> = LazyLock::new(|| {
+    [None, Some("lstrip"), Some("rstrip"), Some("single_word"), Some("normalized")]
+        .into_iter()
+        .map(with_flag)
+        .map(|json| (ModelFiles::from_parts(&json, "{}").unwrap(), json.parse().unwrap()))
+        .collect()
+});
+
 proptest! {
     /// In whatever order texts are met, and however they are cut, tokens are those of the tokenizer itself.
     #[test]
@@ -173,11 +193,12 @@ proptest! {
             0..24,
         ),
     ) {
-        let whole = tokenizers::Tokenizer::from_file(FOLDER.join("tokenizer.json")).unwrap();
-        for upto in [pieces.len() / 2, pieces.len(), pieces.len()] {
-            let text = pieces[..upto].concat();
-            let expected = whole.encode(text.as_str(), false).unwrap();
-            prop_assert_eq!(FILES.encode(&text).unwrap(), expected.get_ids());
+        for (files, tokenizer) in VARIANTS.iter() {
+            for upto in [pieces.len() / 2, pieces.len(), pieces.len()] {
+                let text = pieces[..upto].concat();
+                let expected = tokenizer.encode(text.as_str(), false).unwrap();
+                prop_assert_eq!(files.encode(&text).unwrap(), expected.get_ids());
+            }
         }
     }
 }
