@@ -2,6 +2,7 @@
 //!
 //! Each bench measures its limit, a peer or the hardware, in the same run: see [`form`]. `--quick` ends within 40 seconds.
 
+mod arena;
 mod fetch;
 mod form;
 mod hash;
@@ -43,6 +44,8 @@ enum Command {
     Index(FormArgs),
     /// Block streams between two fabrics over loopback, against TCP.
     Fetch(FormArgs),
+    /// Storing and loading through a node daemon, against copying in memory.
+    Arena(FormArgs),
     /// Every bench that needs no running cluster.
     All(AllArgs),
     /// Write a trace with the statistics of real ones.
@@ -91,9 +94,10 @@ struct Bench {
 const HASH: Bench = Bench { name: "hash", run: |effort| on_a_thread(move || hash::measure(effort)) };
 const INDEX: Bench = Bench { name: "index", run: |effort| on_a_thread(move || index::measure(effort)) };
 const FETCH: Bench = Bench { name: "fetch", run: |effort| on_a_thread(move || fetch::measure(effort)) };
+const ARENA: Bench = Bench { name: "arena", run: |effort| on_a_thread(move || arena::measure(effort)) };
 
 /// In the order of the report.
-const ALL: &[Bench] = &[HASH, INDEX, FETCH];
+const ALL: &[Bench] = &[HASH, INDEX, FETCH, ARENA];
 
 /// Runs what was asked for.
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
@@ -102,6 +106,7 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
         Command::Hash(form) => HASH.report(&form).await,
         Command::Index(form) => INDEX.report(&form).await,
         Command::Fetch(form) => FETCH.report(&form).await,
+        Command::Arena(form) => ARENA.report(&form).await,
         Command::All(args) => all(&args).await,
         Command::Workload(args) => workload::run(&args),
     }
