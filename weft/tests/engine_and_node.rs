@@ -1,4 +1,5 @@
 //! Simulated engines on a real node daemon: what one computed the other loads, byte for byte, and a wrong byte is loud.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

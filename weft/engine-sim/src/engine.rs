@@ -131,7 +131,7 @@ impl Engine {
         }
         drop((place, waiting));
         let running = Counted::up(&self.metrics.running);
-        let usage = Usage::of_prompt(job.prompt.len(), block_tokens, &sources);
+        let usage = Usage::of_prompt(job.prompt.len(), block_tokens, &sources, loaded.verified_bytes);
         let decoding = self.decoding.load(Ordering::Relaxed);
         turn.run(self.config.pace.prefill(job.prompt.len() - sources.len() * block_tokens, decoding)).await;
 
@@ -188,14 +188,16 @@ impl Engine {
         let (wanted, block_bytes) = (missing.to_vec(), self.config.block_bytes());
         let verified = tokio::task::spawn_blocking(move || verify(&wanted, block_bytes, &arrived)).await;
         match verified.expect("comparing bytes does not panic") {
-            Ok(bytes) => self.metrics.verified_bytes.inc_by(bytes),
+            Ok(verified_bytes) => {
+                self.metrics.verified_bytes.inc_by(verified_bytes);
+                Ok(Loaded { first, sources, verified_bytes })
+            }
             Err(mismatch) => {
                 self.metrics.mismatched_blocks.inc();
                 error!(endpoint = %self.config.endpoint, %mismatch, "a loaded block has wrong bytes: the request fails");
-                return Err(mismatch.into());
+                Err(mismatch.into())
             }
         }
-        Ok(Loaded { first, sources })
     }
 
     /// Never longer than computing the blocks would take on an idle engine: past that, loading cannot win.

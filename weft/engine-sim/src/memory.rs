@@ -25,6 +25,8 @@ pub(crate) struct Memory {
 pub(crate) struct Loaded {
     pub(crate) first: usize,
     pub(crate) sources: Vec<LoadSource>,
+    /// Their bytes, all compared.
+    pub(crate) verified_bytes: u64,
 }
 
 /// Slots of one request, given back when dropped.
@@ -150,14 +152,15 @@ mod tests {
         let memory = memory(8);
         let (mut first, ..) = memory.admit(&[], &Loaded::default(), 2).await;
         first.commit(&blocks(0..2));
-        let loaded = Loaded { first: 2, sources: vec![LoadSource::Host, LoadSource::Peer] };
+        let sources = vec![LoadSource::Host, LoadSource::Peer];
+        let loaded = Loaded { first: 2, sources, verified_bytes: 0 };
         let (_second, sources, _) = memory.admit(&blocks(0..6), &loaded, 6).await;
         let expected =
             [Source::Device, Source::Device, Source::Loaded(LoadSource::Host), Source::Loaded(LoadSource::Peer)];
         assert_eq!(sources, expected);
         assert_eq!(memory.touch_leading(&blocks(0..6)), 4);
 
-        let gap = Loaded { first: 1, sources: vec![LoadSource::Host] };
+        let gap = Loaded { first: 1, sources: vec![LoadSource::Host], verified_bytes: 0 };
         let (_third, sources, _) = memory.admit(&blocks(10..12), &gap, 2).await;
         assert_eq!(sources, [], "a run that starts behind a hole is of no use");
     }

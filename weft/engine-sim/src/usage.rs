@@ -59,8 +59,13 @@ struct PromptDetails {
 
 impl Usage {
     /// Usage of a prompt whose leading blocks came from `sources`; the rest is computed.
-    pub(crate) fn of_prompt(prompt_tokens: usize, block_tokens: usize, sources: &[Source]) -> Self {
-        let mut weft = WeftUsage::default();
+    pub(crate) fn of_prompt(
+        prompt_tokens: usize,
+        block_tokens: usize,
+        sources: &[Source],
+        verified_bytes: u64,
+    ) -> Self {
+        let mut weft = WeftUsage { verified_bytes, ..WeftUsage::default() };
         for source in sources {
             *weft.of(*source) += block_tokens as u64;
         }
@@ -124,7 +129,7 @@ mod tests {
     #[test]
     fn sources_add_up_to_the_prompt() {
         let sources = [Source::Device, Source::Loaded(LoadSource::Host), Source::Loaded(LoadSource::Peer)];
-        let usage = Usage::of_prompt(200, 64, &sources);
+        let usage = Usage::of_prompt(200, 64, &sources, 0);
         assert_eq!(usage.weft, WeftUsage { device: 64, host: 64, peer: 64, computed: 8, ..WeftUsage::default() });
         let body = serde_json::to_value(usage).unwrap();
         assert_eq!(body["prompt_tokens_details"]["cached_tokens"], 192);

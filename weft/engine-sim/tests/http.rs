@@ -1,4 +1,5 @@
 //! The engine over real HTTP, without a node: what a client and a router see.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use weft_engine_sim::{Config, EngineSim, Pace};
 use weft_service::telemetry::Telemetry;
 
@@ -50,6 +52,21 @@ impl Engine {
         let (status, body) = self.post("/v1/completions", &completion(prompt, max_tokens)).await;
         assert_eq!(status, StatusCode::OK, "{body}");
         body
+    }
+
+    /// Sends a completions request now, whoever waits for its answer.
+    fn spawn(&self, body: &Value) -> JoinHandle<Response<Incoming>> {
+        let request = Request::post(format!("http://{}/v1/completions", self.addr)).body(Full::from(body.to_string()));
+        let answer = self.client.request(request.unwrap());
+        tokio::spawn(async { answer.await.unwrap() })
+    }
+
+    /// Resolves when a gauge has a value.
+    async fn gauge(&self, name: &str, value: u32) {
+        let line = format!("vllm:{name}{{model_name=\"sim-8b\"}} {value}\n");
+        while !self.get("/metrics").await.contains(&line) {
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn get(&self, path: &str) -> String {
@@ -180,15 +197,15 @@ async fn a_client_that_goes_away_gives_back_what_it_held() {
     let mut running = engine.send("/v1/completions", &endless).await;
     let first = running.body_mut().frame().await.unwrap().unwrap();
     assert!(first.data_ref().unwrap().starts_with(b"data: "));
-    assert!(engine.get("/metrics").await.contains("vllm:kv_cache_usage_perc{model_name=\"sim-8b\"} 1"));
+    engine.gauge("kv_cache_usage_perc", 1).await;
 
-    let blocked = prompt(2, 3);
-    let waits = engine.complete(&blocked, 1);
+    let waits = engine.spawn(&completion(&prompt(2, 3), 1));
+    engine.gauge("num_requests_waiting", 1).await;
     drop(running);
-    assert_eq!(waits.await["usage"]["completion_tokens"], 1);
+    assert_eq!(waits.await.unwrap().status(), StatusCode::OK);
+    engine.gauge("kv_cache_usage_perc", 0).await;
     let metrics = engine.get("/metrics").await;
     assert!(metrics.contains("finished_reason=\"abort\",model_name=\"sim-8b\"} 1"), "{metrics}");
-    assert!(metrics.contains("vllm:kv_cache_usage_perc{model_name=\"sim-8b\"} 0"), "{metrics}");
 }
 
 #[tokio::test]
@@ -223,21 +240,14 @@ async fn a_full_queue_answers_503_and_draining_ends_what_runs() {
     long["max_tokens"] = json!(3 * BLOCK);
     long["stream"] = json!(true);
     let holder = engine.send("/v1/completions", &long).await;
-    let waiting = tokio::spawn({
-        let client = engine.client.clone();
-        let uri = format!("http://{}/v1/completions", engine.addr);
-        let body = Full::from(completion(&prompt(2, 3), 1).to_string());
-        async move { client.request(Request::post(uri).body(body).unwrap()).await.unwrap().status() }
-    });
-    while !engine.get("/metrics").await.contains("vllm:num_requests_waiting{model_name=\"sim-8b\"} 1") {
-        tokio::task::yield_now().await;
-    }
+    let waiting = engine.spawn(&completion(&prompt(2, 3), 1));
+    engine.gauge("num_requests_waiting", 1).await;
     let (status, answer) = engine.post("/v1/completions", &completion(&prompt(3, 3), 1)).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
 
     let drained = tokio::spawn(engine.sim.drain(Duration::from_secs(60)));
     drop(holder);
-    assert_eq!(waiting.await.unwrap(), StatusCode::OK, "what was taken in is answered");
+    assert_eq!(waiting.await.unwrap().status(), StatusCode::OK, "what was taken in is answered");
     drained.await.unwrap();
     assert!(tokio::net::TcpStream::connect(engine.addr).await.is_err(), "nobody listens any more");
 }

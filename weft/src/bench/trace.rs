@@ -212,12 +212,16 @@ mod tests {
     }
 
     fn workload(api: Api) -> Arc<Workload> {
+        workload_of(100, api)
+    }
+
+    fn workload_of(requests: usize, api: Api) -> Arc<Workload> {
         let mix = Mix { chat: 1.0, tool: 1.0, agent: 2.0 };
         let (span, length_scale) = (Duration::from_secs(3600), 0.02);
         let shape = Shape { seed: 3, requests: 120, span, length_scale, block_tokens: 64, mix };
         let preparation = Preparation {
             source: Source::Generated(shape),
-            requests: 100,
+            requests,
             api,
             seed: 3,
             files: Arc::new(shipped_model().unwrap()),
@@ -255,6 +259,21 @@ mod tests {
             let (hit, bound) = (report.hit_rate(), workload.bound().share());
             assert!(bound > 0.3, "{bound}: the workload has something to share");
             assert!((hit - bound).abs() < 0.01, "{api:?} {arrivals:?}: hit rate {hit}, bound {bound}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_before_it_is_due() {
+        let (engine, workload) = (engine(|_| {}).await, workload_of(5, Api::Completions));
+        for arrivals in [Loop::Open, Loop::Closed] {
+            let speed = workload.span().as_secs_f64() / 1.5;
+            let config = ReplayConfig { arrivals, speed, ..ReplayConfig::new(engine.url()) };
+            let report = replay(&config, &workload, Arc::new(|_| ())).await.unwrap();
+            assert!(
+                report.elapsed_s >= 1.5,
+                "{arrivals:?}: the last was due after 1.5 s, all were done in {}",
+                report.elapsed_s
+            );
         }
     }
 
