@@ -84,6 +84,15 @@ pub(crate) struct Reporter {
 struct Endpoint {
     attached: Attached,
     outbox: Outbox,
+    /// Metadata refused it once: perhaps because it had taken this node for dead, which joining again mends.
+    refused: bool,
+}
+
+#[derive(PartialEq, Eq)]
+enum Put {
+    Done,
+    /// Join, then try once more.
+    Again,
 }
 
 enum Event {
@@ -213,10 +222,21 @@ impl Reporter {
 
     fn attach(&mut self, attached: Attached) {
         let id = attached.spec.id.clone();
-        self.gone.retain(|gone| gone.id != id);
-        if let Some(replaced) = self.endpoints.insert(id, Endpoint { attached, outbox: Outbox::default() }) {
-            refuse(&replaced.attached, "another engine attached under the same endpoint name".to_owned());
+        if let Some(known) = self.endpoints.get(&id) {
+            // An engine that was restarted replaces its former self; two engines of one name do not replace each other in
+            // turns.
+            if known.attached.spec.incarnation >= attached.spec.incarnation {
+                let reason = format!(
+                    "an engine is attached as endpoint {id} already, at incarnation {}: give each engine a name of its own, \
+                     and a higher incarnation after a restart",
+                    known.attached.spec.incarnation,
+                );
+                return refuse(&attached, reason);
+            }
+            refuse(&known.attached, format!("a later life of endpoint {id} attached"));
         }
+        self.gone.retain(|gone| gone.id != id);
+        self.endpoints.insert(id, Endpoint { attached, outbox: Outbox::default(), refused: false });
     }
 
     fn detach(&mut self, endpoint: &EndpointId, session: u64) {
@@ -257,37 +277,51 @@ impl Reporter {
 
     /// Joins, and puts endpoints, where a grant is missing.
     async fn grant(&mut self) -> Result<(), MetadataError> {
-        if self.host.is_stale() {
-            self.metrics.reports.resyncs.inc();
-            let joined = self.metadata.join(&self.node, self.deadline).await?;
-            self.lease.send_replace(Some(joined.lease));
-            let host = HolderKey::Node { node: self.node.id.clone(), tier: Tier::Host };
-            if let Some(grant) = joined.grants.into_iter().find(|grant| grant.key == host) {
-                let held = self.arenas.held();
-                tracing::info!(holder = %grant.holder, generation = %grant.generation, blocks = held.len(), "joined");
-                self.host.start(grant, held.iter().map(BlockHash::index_key));
-            }
-        }
+        self.join().await?;
         let stale = self.endpoints.iter().filter(|(_, endpoint)| endpoint.outbox.is_stale());
         let stale: Vec<_> = stale.map(|(id, _)| id.clone()).collect();
         for id in stale {
-            self.put(&id).await?;
+            while self.put(&id).await? == Put::Again {
+                self.join().await?;
+            }
         }
         Ok(())
     }
 
-    async fn put(&mut self, id: &EndpointId) -> Result<(), MetadataError> {
-        let Some(endpoint) = self.endpoints.get_mut(id) else { return Ok(()) };
+    async fn join(&mut self) -> Result<(), MetadataError> {
+        if !self.host.is_stale() {
+            return Ok(());
+        }
+        self.metrics.reports.resyncs.inc();
+        let joined = self.metadata.join(&self.node, self.deadline).await?;
+        self.lease.send_replace(Some(joined.lease));
+        let host = HolderKey::Node { node: self.node.id.clone(), tier: Tier::Host };
+        if let Some(grant) = joined.grants.into_iter().find(|grant| grant.key == host) {
+            let held = self.arenas.held();
+            tracing::info!(holder = %grant.holder, generation = %grant.generation, blocks = held.len(), "joined");
+            self.host.start(grant, held.iter().map(BlockHash::index_key));
+        }
+        Ok(())
+    }
+
+    async fn put(&mut self, id: &EndpointId) -> Result<Put, MetadataError> {
+        let Some(endpoint) = self.endpoints.get_mut(id) else { return Ok(Put::Done) };
         let grants = match self.metadata.put_endpoint(&endpoint.attached.spec, self.deadline).await {
             Ok(grants) => grants,
             Err(error @ MetadataError::Unavailable { .. }) => return Err(error),
+            Err(MetadataError::Refused(_)) if !endpoint.refused => {
+                endpoint.refused = true;
+                self.host.make_stale();
+                return Ok(Put::Again);
+            }
             Err(refused) => {
                 tracing::error!(endpoint = %id, error = %refused, "metadata refuses the endpoint");
                 refuse(&endpoint.attached, refused.to_string());
                 self.endpoints.remove(id);
-                return Ok(());
+                return Ok(Put::Done);
             }
         };
+        endpoint.refused = false;
         // Rank 0: an attachment speaks for one rank.
         if let Some(grant) = grants.into_iter().next() {
             let held = endpoint.attached.device.lock().held();
@@ -295,7 +329,7 @@ impl Reporter {
             endpoint.outbox.start(grant, held);
         }
         accept(&endpoint.attached);
-        Ok(())
+        Ok(Put::Done)
     }
 
     async fn remove_gone(&mut self) -> Result<(), MetadataError> {

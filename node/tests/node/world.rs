@@ -1,7 +1,5 @@
 //! What the tests of a node share: hosts, engines, blocks with bytes that follow from their hash.
 
-#![expect(clippy::unwrap_used, reason = "a world that cannot be built fails the test")]
-
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
