@@ -80,12 +80,14 @@ impl Profile {
         }
     }
 
-    /// Bytes that may be in flight on one stream, on one connection to us, and from us. The first is what a subscriber that
-    /// does not read may lag behind; bulk: 32 MB a stream is 25 Gb/s at 10 ms.
+    /// Bytes that may be in flight on one stream to us, on one connection to us, and on one from us. The first is what a
+    /// subscriber that does not read may lag behind. Bulk: a connection's window is no more than the socket buffer, so that
+    /// whatever a sender has in flight fits it even while we are not scheduled. With 128 MiB, four fetches at a time on a
+    /// busy machine lost 7 % of their packets and ran at half the speed; 8 MiB carry 25 Gb/s over 2.5 ms.
     const fn windows(self) -> (u32, u32, u64) {
         match self {
             Self::Control => (1 << 20, 16 << 20, 16 << 20),
-            Self::Bulk => (32 << 20, 128 << 20, 128 << 20),
+            Self::Bulk => (8 << 20, 8 << 20, 32 << 20),
         }
     }
 }
