@@ -63,11 +63,18 @@ impl Cluster {
         Self::start(config, directory).await
     }
 
+    /// A router that is told of its endpoints by metadata.
+    pub(crate) async fn of_metadata(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = config();
+        change(&mut config);
+        let router = Router::bind(config, &Telemetry::for_tests()).await.unwrap();
+        Self { router, client: client(), directory: Arc::default() }
+    }
+
     async fn start(config: Config, directory: Arc<Directory>) -> Self {
         let residency: Arc<dyn Residency> = Arc::clone(&directory) as _;
         let router = Router::bind_with(config, &Telemetry::for_tests(), residency).await.unwrap();
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { router, client, directory }
+        Self { router, client: client(), directory }
     }
 
     pub(crate) fn request(&self, path: &str, body: &str) -> Request<Full<Bytes>> {
@@ -132,6 +139,10 @@ pub(crate) async fn chunk(response: &mut Response<Incoming>) -> String {
 
 pub(crate) fn tokenizer() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../weft/assets/sim-8b")
+}
+
+fn client() -> Client<HttpConnector, Full<Bytes>> {
+    Client::builder(TokioExecutor::new()).build_http()
 }
 
 fn config() -> Config {
@@ -210,7 +221,7 @@ impl Directory {
     }
 }
 
-fn contract() -> Contract {
+pub(crate) fn contract() -> Contract {
     let text = str::to_owned;
     Contract {
         model_key: ModelKey {

@@ -8,5 +8,6 @@ mod cluster;
 mod engine;
 mod failure;
 mod limits;
+mod metadata;
 mod pass;
 mod prefix;

@@ -7,7 +7,7 @@ use crate::cluster::{CHAT, COMPLETIONS, Cluster, chat, endpoint, text, tokenizer
 use crate::engine::Engine;
 
 /// A prompt of eight blocks and some, and its tokens as a chat of one message.
-fn prompt() -> (String, Vec<u32>) {
+pub(crate) fn prompt() -> (String, Vec<u32>) {
     let files = ModelFiles::load(&tokenizer()).unwrap();
     let stable = StableTokens::of(&files);
     let content = files.decode(&stable.ids()[100..640]).unwrap();
@@ -16,7 +16,7 @@ fn prompt() -> (String, Vec<u32>) {
 }
 
 /// Who answers, and how many tokens were expected to be cached.
-async fn asked(cluster: &Cluster, engines: &mut [&mut Engine], path: &str, body: &str) -> (String, String) {
+pub(crate) async fn asked(cluster: &Cluster, engines: &mut [&mut Engine], path: &str, body: &str) -> (String, String) {
     let answering = cluster.posting(path, body);
     let asked = futures_util::future::select_all(engines.iter_mut().map(|engine| Box::pin(engine.asked()))).await.0;
     asked.answer_json("{}");
@@ -27,7 +27,7 @@ async fn asked(cluster: &Cluster, engines: &mut [&mut Engine], path: &str, body:
     (by, matched)
 }
 
-fn is(endpoint: &str, matched: u32) -> (String, String) {
+pub(crate) fn is(endpoint: &str, matched: u32) -> (String, String) {
     (endpoint.to_owned(), matched.to_string())
 }
 
