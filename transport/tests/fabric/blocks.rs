@@ -206,7 +206,8 @@ fn past_the_deadline_what_was_complete_stays() {
     caller.block_on(async {
         let client = bind(&identity(&ca, Role::Node, "n2"), Profile::Bulk);
         let mut basket = Basket::default();
-        let deadline = Duration::from_secs(1);
+        client.fabric.fetch(&server.target(), request([0], 50_000), &mut basket, SOON).await.unwrap();
+        let (mut basket, deadline) = (Basket::default(), Duration::from_secs(1));
         let outcome = client.fabric.fetch(&server.target(), request(0..2, 50_000), &mut basket, deadline).await;
         assert!(matches!(outcome, Err(FetchError::Call(CallError::Deadline { .. }))), "{outcome:?}");
         assert_eq!(basket.complete[&0], body(0, 50_000));

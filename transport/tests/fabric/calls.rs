@@ -61,7 +61,7 @@ async fn the_handler_knows_who_calls() {
 async fn a_deadline_ends_a_call_and_its_handler() {
     let witness = Witness::default();
     let seen = witness.clone();
-    let (server, client) = pair(Routes::new().rpc::<Hang, _, _>(EVERYBODY, move |_, ()| {
+    let (server, client) = pair(echo().rpc::<Hang, _, _>(EVERYBODY, move |_, ()| {
         let held = seen.begin();
         async move {
             let _held = held;
@@ -69,7 +69,8 @@ async fn a_deadline_ends_a_call_and_its_handler() {
         }
     }));
     let to = server.target();
-    let call = client.fabric.call::<Hang>(&to, &(), Duration::from_millis(300));
+    client.fabric.call::<Echo>(&to, &text("connect"), SOON).await.unwrap();
+    let call = client.fabric.call::<Hang>(&to, &(), Duration::from_secs(1));
     let (outcome, ()) = tokio::join!(call, witness.begun());
     assert!(matches!(outcome, Err(CallError::Deadline { method: "hang", .. })), "{outcome:?}");
     witness.dropped().await;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::Notify;
 use weft_service::certs::Ca;
-use weft_transport::{CallError, Profile, Publisher, Refusal, RefusalCode, Routes};
+use weft_transport::{CallError, Profile, PublishError, Publisher, Refusal, RefusalCode, Routes};
 use weft_types::Role;
 use weft_types::rpc::Method;
 
@@ -126,7 +126,7 @@ async fn dropping_a_subscription_drops_its_handler() {
 
 #[tokio::test]
 async fn a_publisher_sees_that_its_subscriber_has_gone() {
-    let (gone, saw) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let saw = Arc::new(Notify::new());
     let told = Arc::clone(&saw);
     let (server, client) = pair(Routes::new().subscription::<CountTo, _, _>(EVERYBODY, move |_, _, mut publisher| {
         // On a task of its own, since the handler itself is dropped.
@@ -139,7 +139,7 @@ async fn a_publisher_sees_that_its_subscriber_has_gone() {
         std::future::pending()
     }));
     let items = client.fabric.subscribe::<CountTo>(&server.target(), &Count(1), SOON).await.unwrap();
-    drop((items, gone));
+    drop(items);
     soon(saw.notified()).await;
 }
 
@@ -164,18 +164,26 @@ async fn a_refusal_comes_behind_the_items_before_it() {
 
 #[tokio::test]
 async fn an_item_abandoned_half_sent_breaks_the_subscription_off() {
-    let (server, client) =
-        pair(Routes::new().subscription::<Flood, _, _>(EVERYBODY, |_, (), mut publisher| async move {
-            // 3 MiB do not fit the window: the item is under way when it is abandoned.
+    let abandoned = Arc::new(Notify::new());
+    let told = Arc::clone(&abandoned);
+    let (server, client) = pair(Routes::new().subscription::<Flood, _, _>(EVERYBODY, move |_, (), mut publisher| {
+        let told = Arc::clone(&told);
+        async move {
+            // 3 MiB do not fit the window: while nobody reads, the item is under way.
             let item = text(&"x".repeat(3 << 20));
-            let abandoned = tokio::time::timeout(std::time::Duration::from_millis(100), publisher.publish(&item)).await;
-            assert!(abandoned.is_err());
-            assert!(publisher.publish(&text("next")).await.is_err());
+            tokio::select! {
+                biased;
+                _ = publisher.publish(&item) => panic!("more than a window was sent"),
+                () = tokio::task::yield_now() => {}
+            }
+            assert!(matches!(publisher.publish(&text("next")).await, Err(PublishError::Torn)));
+            drop(publisher);
+            told.notify_one();
             Ok(())
-        }));
+        }
+    }));
     let mut items = client.fabric.subscribe::<Flood>(&server.target(), &(), SOON).await.unwrap();
-    // Not read until then, so that the window stays full.
-    tokio::time::timeout(std::time::Duration::from_millis(300), std::future::pending::<()>()).await.unwrap_err();
+    soon(abandoned.notified()).await;
     let outcome = soon(items.next()).await;
     assert!(matches!(outcome, Err(CallError::Broken { .. })), "{outcome:?}");
 }
