@@ -110,10 +110,9 @@ impl Contents {
 
     /// Forgets entries up to `upto`, which need not have been here.
     pub(crate) fn purge(&mut self, upto: LogId) {
-        if self.purged.is_some_and(|purged| purged.index >= upto.index) {
-            return;
+        if self.purged.is_none_or(|purged| purged.index < upto.index) {
+            self.purged = Some(upto);
         }
-        self.purged = Some(upto);
         while self.places.front().is_some_and(|place| place.id.index <= upto.index) {
             self.places.pop_front();
         }

@@ -27,7 +27,9 @@ impl Copy {
     fn take(&mut self, item: WatchItem) -> Option<CutOff> {
         match item {
             WatchItem::SnapshotBegin { index, .. } => (self.index, self.blocks) = (index, BTreeSet::new()),
-            WatchItem::SnapshotBlocks(list) => list.for_each(|key, holder| drop(self.blocks.insert((key, holder)))),
+            WatchItem::SnapshotBlocks(list) => list.for_each(|key, holder| {
+                self.blocks.insert((key, holder));
+            }),
             WatchItem::SnapshotEnd => {}
             WatchItem::Changes { index, changes } => {
                 assert!(index > self.index, "{index} came after {}", self.index);
