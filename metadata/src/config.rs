@@ -82,8 +82,8 @@ pub struct LogConfig {
 pub struct SnapshotConfig {
     /// After so many entries. Default 65,536.
     pub entries: u64,
-    /// Or after so many bytes of commands, whichever is first. Default `512MiB`, which a restart applies again in a few
-    /// seconds.
+    /// Or after so many bytes of commands, whichever is first. Default `256MiB`; a restart reads that much into memory, and
+    /// applies it in a few seconds.
     pub bytes: ByteSize,
     /// Entries behind the snapshot that are kept, so that a member that was away briefly needs the log only. Default 4,096.
     pub keep: u64,
@@ -195,7 +195,7 @@ impl Default for LogConfig {
 
 impl Default for SnapshotConfig {
     fn default() -> Self {
-        Self { entries: 65_536, bytes: ByteSize::from_mib(512), keep: 4_096 }
+        Self { entries: 65_536, bytes: ByteSize::from_mib(256), keep: 4_096 }
     }
 }
 

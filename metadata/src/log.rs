@@ -115,6 +115,11 @@ impl LogStore {
         Ok(Self { contents, vote: Arc::new(Mutex::new(vote)), disk_bytes, requests, ended })
     }
 
+    /// Index up to which entries are gone, since a snapshot covers them.
+    pub(crate) fn purged_index(&self) -> Option<u64> {
+        self.contents.lock().purged().map(|id| id.index)
+    }
+
     /// Bytes that the log takes on disk, those set aside included.
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.disk_bytes.load(Ordering::Relaxed)

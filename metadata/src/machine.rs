@@ -26,7 +26,7 @@ use openraft::{
 };
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tracing::info;
-use weft_metadata_state::{Command, Directory};
+use weft_metadata_state::{Command, CommandError, Directory};
 
 use self::feed::Feed;
 use crate::error::StoreError;
@@ -93,6 +93,11 @@ impl Machine {
         self.0.state.read()
     }
 
+    /// Log index that the newest snapshot covers.
+    pub(crate) fn snapshot_index(&self) -> Option<u64> {
+        self.0.snapshot.lock().as_ref().and_then(|meta| meta.last_log_id).map(|id| id.index)
+    }
+
     /// Changes in log order.
     pub(crate) fn feed(&self) -> &Feed {
         &self.0.feed
@@ -103,15 +108,12 @@ impl Machine {
         self.0.unsnapshotted_bytes.load(Ordering::Relaxed)
     }
 
-    fn apply_entry(&self, entry: Entry) -> Result<Reply, StorageError> {
-        let failed = |error: &dyn std::error::Error| {
-            StorageIOError::apply(entry.log_id, AnyError::error(format!("entry {}: {error}", entry.log_id)))
-        };
+    fn apply_entry(&self, entry: Entry) -> Result<Reply, CommandError> {
         let (command, membership) = match entry.payload {
             EntryPayload::Blank => (None, None),
             EntryPayload::Normal(CommandBytes(bytes)) => {
                 self.0.unsnapshotted_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                (Some(Command::decode(&bytes).map_err(|error| failed(&error))?), None)
+                (Some(Command::decode(&bytes)?), None)
             }
             EntryPayload::Membership(membership) => (None, Some(membership)),
         };
@@ -143,7 +145,12 @@ impl RaftStateMachine<Types> for Machine {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        entries.into_iter().map(|entry| self.apply_entry(entry)).collect()
+        let mut replies = Vec::new();
+        for entry in entries {
+            let id = entry.log_id;
+            replies.push(self.apply_entry(entry).map_err(|error| StorageIOError::apply(id, AnyError::new(&error)))?);
+        }
+        Ok(replies)
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::{Raft, SnapshotPolicy};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -19,7 +20,7 @@ use crate::config::{Config, ConfigError};
 use crate::error::StoreError;
 use crate::group::{self, Group};
 use crate::log::{LogSettings, LogStore};
-use crate::machine::Machine;
+use crate::machine::{Machine, snapshot};
 use crate::metrics::Metrics;
 use crate::raft::network::Network;
 use crate::raft::{serve, wire};
@@ -27,7 +28,7 @@ use crate::service::chores::Chores;
 use crate::service::leases::Leases;
 use crate::service::reports::Folder;
 use crate::service::watch::Watches;
-use crate::service::{Service, status};
+use crate::service::{PROPOSALS_MAX, Service, status};
 use crate::volume::{LocalVolume, Volume, read_whole, remove_temporaries, replace_whole};
 
 /// File that says whose the data directory is.
@@ -39,6 +40,10 @@ const APPEND_ENTRIES_MAX: u64 = 256;
 /// How long a follower may take for a piece of a snapshot. The last one includes reading it in: some seconds at 16 million
 /// blocks.
 const SNAPSHOT_PIECE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Calls served at a time. Those that wait for the log are bounded below this (see `service`), so that Raft's own, which they
+/// wait for, always find room.
+const CALLS_MAX: usize = 8192;
 
 /// Longest that stopping waits for answers that are on their way.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
@@ -126,7 +131,7 @@ impl Metadata {
         let stop = closing.clone().drop_guard();
         let closer = tokio::spawn(close(group.clone(), fabric.clone(), tasks.clone(), closing.clone()));
         let service = start_service(&config, &group, &log, &metrics, &tasks, &closing);
-        fabric.serve(service.routes(serve::routes(Routes::new(), &group.raft)));
+        fabric.serve(service.routes(serve::routes(Routes::new().calls_max(CALLS_MAX), &group.raft)));
         let forms = members.keys().next() == Some(&me);
         let started = async {
             if forms {
@@ -234,7 +239,14 @@ async fn open_store(
         check_owner(&volume, &owner)?;
         let volume: Arc<dyn Volume> = Arc::new(volume);
         let machine = Machine::open(volume.clone(), metrics.clone())?;
-        Ok((LogStore::open(volume, settings, metrics)?, machine))
+        let log = LogStore::open(volume.clone(), settings, metrics)?;
+        match (log.purged_index(), machine.snapshot_index()) {
+            // The directory as of the purge would have to be made up.
+            (Some(purged), snapshot) if snapshot.is_none_or(|snapshot| snapshot < purged) => {
+                Err(StoreError::Missing { file: volume.locate(&snapshot::name(purged)) })
+            }
+            _ => Ok((log, machine)),
+        }
     });
     opening.await.unwrap_or_else(|error| {
         Err(StoreError::io("open", config.data.display().to_string(), std::io::Error::other(error)))
@@ -301,6 +313,7 @@ fn start_service(
         leases,
         reports: Folder::start(group.clone(), metrics.clone(), tasks, closing.clone()),
         watches: Arc::new(Watches::new(group.clone(), metrics.clone(), tasks.clone(), closing.clone())),
+        proposals: Semaphore::new(PROPOSALS_MAX),
         metrics: metrics.clone(),
     })
 }

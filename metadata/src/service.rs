@@ -20,6 +20,7 @@ pub(crate) mod watch;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::Semaphore;
 use weft_index::{Report, ReportAck};
 use weft_metadata_proto::v1::{
     HolderMatch, JoinRequest, Joined, KeepAliveRequest, LeaveRequest, LookupRequest, LookupResponse,
@@ -28,7 +29,7 @@ use weft_metadata_proto::v1::{
 };
 use weft_metadata_state::{Command, Outcome};
 use weft_transport::{Peer, Refusal, RefusalCode, Routes};
-use weft_types::{EndpointId, HolderGrant, HolderKey, NodeId, Role, ShardId};
+use weft_types::{EndpointId, HolderGrant, HolderKey, LogTime, NodeId, Role, ShardId};
 
 use self::leases::Leases;
 use self::reports::{Folder, ReportError};
@@ -36,6 +37,9 @@ use self::watch::Watches;
 use crate::group::{Group, ProposeError};
 use crate::log::LogStore;
 use crate::metrics::Metrics;
+
+/// Commands of nodes, reports apart, that may wait for the log at a time: some for each node that the roster takes.
+pub(crate) const PROPOSALS_MAX: usize = 2048;
 
 const NODES: &[Role] = &[Role::Node];
 const ROUTERS: &[Role] = &[Role::Router];
@@ -50,6 +54,8 @@ pub(crate) struct Service {
     pub(crate) leases: Arc<Leases>,
     pub(crate) reports: Folder,
     pub(crate) watches: Arc<Watches>,
+    /// Room for commands; see [`PROPOSALS_MAX`].
+    pub(crate) proposals: Semaphore,
     pub(crate) metrics: Metrics,
 }
 
@@ -94,7 +100,7 @@ impl Service {
         let node = request.node;
         check_self(peer, &node.id)?;
         let (id, incarnation) = (node.id.clone(), node.incarnation);
-        let reply = reply(self.group.propose(|at| Command::Join { at, node }).await, granted)?;
+        let reply = reply(self.propose(|at| Command::Join { at, node }).await?, granted)?;
         Ok(match reply {
             Reply::Done(grants) => {
                 if let Some(leadership) = self.group.leadership() {
@@ -128,7 +134,7 @@ impl Service {
     async fn leave(&self, peer: &Peer, request: LeaveRequest) -> Answer<Reply<()>> {
         let LeaveRequest { node, incarnation, .. } = request;
         check_self(peer, &node)?;
-        reply(self.group.propose(|at| Command::Leave { at, node, incarnation }).await, done)
+        reply(self.propose(|at| Command::Leave { at, node, incarnation }).await?, done)
     }
 
     async fn put_endpoint(&self, peer: &Peer, request: PutEndpointRequest) -> Answer<Reply<Vec<HolderGrant>>> {
@@ -139,7 +145,7 @@ impl Service {
                 format!("endpoint {} is attached to {attached}: node {} may not put it", endpoint.id, peer.name);
             return Err(Refusal::new(RefusalCode::Forbidden, message));
         }
-        reply(self.group.propose(|at| Command::PutEndpoint { at, endpoint }).await, granted)
+        reply(self.propose(|at| Command::PutEndpoint { at, endpoint }).await?, granted)
     }
 
     async fn remove_endpoint(&self, peer: &Peer, request: RemoveEndpointRequest) -> Answer<Reply<()>> {
@@ -148,7 +154,7 @@ impl Service {
             let message = format!("endpoint {endpoint} is not attached to node {}", peer.name);
             return Err(Refusal::new(RefusalCode::Forbidden, message));
         }
-        reply(self.group.propose(|at| Command::RemoveEndpoint { at, endpoint, incarnation }).await, done)
+        reply(self.propose(|at| Command::RemoveEndpoint { at, endpoint, incarnation }).await?, done)
     }
 
     async fn report(&self, peer: &Peer, request: ReportRequest) -> Answer<Reply<Vec<ReportAck>>> {
@@ -188,6 +194,14 @@ impl Service {
     #[expect(clippy::unused_async, reason = "handlers have one shape")]
     async fn status(&self, _peer: &Peer, _request: StatusRequest) -> Answer<StatusResponse> {
         Ok(status::status(&self.group, &self.log))
+    }
+
+    async fn propose(&self, command: impl FnOnce(LogTime) -> Command) -> Answer<Result<Outcome, ProposeError>> {
+        let Ok(_room) = self.proposals.try_acquire() else {
+            let message = format!("{PROPOSALS_MAX} commands wait for the log: try again later");
+            return Err(Refusal::new(RefusalCode::Overloaded, message));
+        };
+        Ok(self.group.propose(command).await)
     }
 
     /// Whether the endpoint is attached to the peer. One that nobody knows is nobody's: removing it does nothing.

@@ -50,7 +50,8 @@ impl From<MetaMirror> for Meta {
     }
 }
 
-fn name(index: u64) -> String {
+/// File name of the snapshot of a log index.
+pub(crate) fn name(index: u64) -> String {
     format!("{PREFIX}{index:016x}")
 }
 

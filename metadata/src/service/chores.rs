@@ -16,6 +16,10 @@ use crate::metrics::Metrics;
 /// How often there is a look: a twentieth of the default lease, which is how late an expiry can be.
 const EVERY: Duration = Duration::from_millis(100);
 
+/// Looks this far apart mean that the process was not running (a suspended host, a starved one): then nodes could not be
+/// heard either. Below it, late looks are the chores' own waiting.
+const LATE: Duration = Duration::from_millis(500);
+
 /// Keys looked at in one sweep command: a few milliseconds of apply.
 const SWEEP_BUDGET: u32 = 65_536;
 
@@ -36,8 +40,13 @@ impl Chores {
     pub(crate) async fn run(self, closing: CancellationToken) {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut led = None;
+        let (mut led, mut looked) = (None, Instant::now());
         while closing.run_until_cancelled(ticks.tick()).await.is_some() {
+            let late = looked.elapsed().saturating_sub(LATE);
+            if !late.is_zero() {
+                self.leases.forgive(late);
+            }
+            looked = Instant::now();
             self.snapshot().await;
             let leads = self.group.leadership();
             if leads != led {

@@ -37,9 +37,13 @@ struct LocalFile(File);
 impl LocalVolume {
     /// Opens the directory, made if it is not there, and locks it.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        Self::open_within(path, LOCK_WAIT)
+    }
+
+    fn open_within(path: &Path, wait: Duration) -> io::Result<Self> {
         std::fs::create_dir_all(path)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK_NAME))?;
-        take(&lock)?;
+        take(&lock, wait)?;
         let directory = File::open(path)?;
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             File::open(parent)?.sync_all()?;
@@ -114,8 +118,8 @@ impl VolumeFile for LocalFile {
 }
 
 /// Takes the lock; the process that has it may be on its way out.
-fn take(lock: &File) -> io::Result<()> {
-    let until = Instant::now() + LOCK_WAIT;
+fn take(lock: &File, wait: Duration) -> io::Result<()> {
+    let until = Instant::now() + wait;
     loop {
         match flock(lock, FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(LOCK_PAUSE),
@@ -138,5 +142,37 @@ fn set_aside(file: &File, len: u64) -> io::Result<()> {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(len),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_serves_one_at_a_time_and_the_next_once_it_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = LocalVolume::open(folder.path()).unwrap();
+        let error = LocalVolume::open_within(folder.path(), Duration::ZERO).unwrap_err();
+        assert!(error.to_string().contains("in use by another process"), "{error}");
+        let waiting = std::thread::spawn({
+            let path = folder.path().to_owned();
+            move || LocalVolume::open(&path)
+        });
+        drop(first);
+        waiting.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn what_is_set_aside_reads_as_zero_and_so_does_what_was_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = LocalVolume::open(folder.path()).unwrap();
+        let file = volume.create("f", 8192).unwrap();
+        file.write_at(4000, &[7; 200]).unwrap();
+        file.zero_from(4100).unwrap();
+        let mut bytes = vec![1; 8192];
+        volume.open("f").unwrap().read_at(0, &mut bytes).unwrap();
+        let expected = |at: usize| if (4000..4100).contains(&at) { 7 } else { 0 };
+        assert!(bytes.iter().enumerate().all(|(at, byte)| *byte == expected(at)));
     }
 }

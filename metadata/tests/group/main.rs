@@ -1,5 +1,6 @@
 //! Three members in one process, over real QUIC on loopback and real files, each on a runtime of its own that can be
 //! killed.
+#![expect(clippy::unwrap_used, reason = "this is a test, harness and all")]
 
 mod access;
 mod catch_up;
