@@ -19,6 +19,21 @@ impl Method for Append {
     type Response = ();
 }
 
+/// Raft's second procedure: (term, member, known to lead), last log id.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Candidacy((u64, u64, bool), Option<()>);
+
+enum Vote {}
+
+weft_types::control_message!(Candidacy);
+
+impl Method for Vote {
+    const ID: u16 = 2;
+    const NAME: &'static str = "raft_vote";
+    type Request = Candidacy;
+    type Response = ();
+}
+
 async fn refused<M: Method>(caller: &Caller, member: u64, request: &M::Request) -> RefusalCode
 where
     M::Response: std::fmt::Debug,
@@ -47,6 +62,17 @@ async fn a_certificate_says_what_one_may_do() {
     }
     let elsewhere = LookupRequest { shard: ShardId::new(1), prefix: vec![key(1)] };
     assert_eq!(refused::<method::Lookup>(&one, leader, &elsewhere).await, RefusalCode::BadRequest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_speaks_for_itself_only() {
+    let cluster = Cluster::start(|_| {}).await;
+    let leader = cluster.leader().await;
+    let stranger = cluster.caller(Role::Metadata, "9");
+    let claim = Candidacy((u64::MAX, 2, false), None);
+    assert_eq!(refused::<Vote>(&stranger, leader, &claim).await, RefusalCode::Forbidden);
+    let status = cluster.caller(Role::Admin, "observer").status(leader).await.unwrap();
+    assert!(status.term < u64::MAX, "the claim was heard: {status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -50,6 +52,8 @@ struct Running {
 pub(crate) struct Caller {
     fabric: Fabric,
     members: BTreeMap<MemberId, SocketAddr>,
+    /// Who answered as the leader last.
+    leader: Arc<AtomicU64>,
 }
 
 impl Cluster {
@@ -140,7 +144,7 @@ impl Cluster {
         let identity = Identity::from_pem(&pem.cert, &pem.key, &pem.ca).unwrap();
         let metrics = Metrics::register(&prometheus::Registry::new());
         let fabric = Fabric::bind("127.0.0.1:0".parse().unwrap(), Profile::Control, &identity, metrics).unwrap();
-        Caller { fabric, members: self.members.clone() }
+        Caller { fabric, members: self.members.clone(), leader: Arc::new(AtomicU64::new(1)) }
     }
 
     /// The member that leads, once there is one that a majority follows.
@@ -194,14 +198,16 @@ impl Caller {
     /// Asks one member after another until one answers as the leader.
     pub(crate) async fn ask<M: Method<Response = Reply<T>>, T>(&self, request: &M::Request) -> T {
         let asking = async {
+            let mut member = self.leader.load(Ordering::Relaxed);
             loop {
-                for member in self.members.keys() {
-                    match self.call::<M>(member.get(), request).await {
-                        Ok(Reply::Done(answer)) => return answer,
-                        Ok(Reply::Refused(reason)) => panic!("{}: refused: {reason}", M::NAME),
-                        Ok(Reply::Conflict(conflict)) => panic!("{}: {conflict}", M::NAME),
-                        Ok(Reply::NotLeader { .. }) | Err(_) => {}
+                match self.call::<M>(member, request).await {
+                    Ok(Reply::Done(answer)) => {
+                        self.leader.store(member, Ordering::Relaxed);
+                        return answer;
                     }
+                    Ok(Reply::Refused(reason)) => panic!("{}: refused: {reason}", M::NAME),
+                    Ok(Reply::Conflict(conflict)) => panic!("{}: {conflict}", M::NAME),
+                    Ok(Reply::NotLeader { .. }) | Err(_) => member = member % self.members.len() as u64 + 1,
                 }
                 tokio::time::sleep(PAUSE).await;
             }
