@@ -187,18 +187,18 @@ impl Fetcher {
         deadline: Instant,
     ) -> Vec<usize> {
         let blocks: Vec<_> = portion.iter().map(|at| span[*at]).collect();
-        let mut slots = arena.reserve(&blocks);
-        let room = slots.iter().position(Option::is_none).unwrap_or(slots.len());
-        if room < slots.len() {
-            // What comes behind a block without a slot would be a run with a hole.
+        let reserved = arena.reserve(&blocks);
+        if reserved.len() < blocks.len() {
             self.metrics.fetch_failures.space.inc();
-            slots.truncate(room);
         }
-        if slots.is_empty() {
+        // What has no slot got here, or is on its way, by other means since it was claimed.
+        let (asked, slots): (Vec<_>, Vec<_>) =
+            portion.iter().zip(reserved).filter_map(|(at, slot)| slot.map(|slot| (*at, Some(slot)))).unzip();
+        if asked.is_empty() {
             return Vec::new();
         }
         let block_bytes = arena.region().geometry().block_bytes;
-        let request = FetchRequest { blocks: blocks[..room].to_vec(), block_bytes };
+        let request = FetchRequest { blocks: asked.iter().map(|at| span[*at]).collect(), block_bytes };
         let target = Target { addr: holder.bulk, role: Role::Node, name: Some(holder.node.name().clone()) };
         let mut sink = ArenaSink::new(slots, &request.blocks, flight, &self.metrics);
         let patience = deadline.saturating_duration_since(Instant::now());
@@ -206,13 +206,13 @@ impl Fetcher {
         let _under_way = self.peers.under_way(&holder.node);
         let outcome = self.bulk.fetch(&target, request.clone(), &mut sink, patience).await;
         timer.observe_duration();
-        let landed: Vec<_> = sink.landed().map(|index| portion[index]).collect();
+        let landed: Vec<_> = sink.landed().map(|index| asked[index]).collect();
         self.metrics.fetched_blocks.inc_by(landed.len() as u64);
         self.metrics.fetched_bytes.inc_by(landed.len() as u64 * block_bytes);
         match outcome {
             Ok(_) => self.peers.succeeded(&holder.node),
             Err(error) => {
-                tracing::warn!(%error, peer = %holder.node, asked = room, landed = landed.len(), "fetch broke off");
+                tracing::warn!(%error, peer = %holder.node, asked = asked.len(), landed = landed.len(), "fetch broke off");
                 self.metrics.fetch_failures.peer.inc();
                 // A peer that was delivering until our own time was up is slow, not dead.
                 if landed.is_empty() || Instant::now() < deadline {

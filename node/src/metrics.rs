@@ -6,8 +6,11 @@ use std::sync::Arc;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use weft_store::Held;
+use weft_types::Tier;
 
 use crate::arenas::Arenas;
+use crate::roll::Roll;
 
 /// Seconds a fetch may take: from a small block of a near peer to the longest deadline.
 const FETCH_SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5];
@@ -122,47 +125,67 @@ impl Metrics {
 /// What is held, counted when somebody looks: no gauge can drift from the truth.
 pub(crate) struct Holdings {
     arenas: Arc<Arenas>,
+    roll: Arc<Roll>,
     blocks: IntGaugeVec,
     bytes: IntGaugeVec,
+    slots: IntGaugeVec,
     memory: IntGaugeVec,
     evicted: IntGauge,
 }
 
 impl Holdings {
     /// Registers the gauges.
-    pub(crate) fn register(arenas: Arc<Arenas>, registry: &Registry) -> Result<(), prometheus::Error> {
+    pub(crate) fn register(arenas: Arc<Arenas>, roll: Arc<Roll>, registry: &Registry) -> Result<(), prometheus::Error> {
         let gauge = |name: &str, help: &str, label| IntGaugeVec::new(Opts::new(name, help), &[label]);
         let holdings = Self {
             arenas,
-            blocks: gauge("weft_node_host_blocks", "Slots of the host tier, by state.", "state")?,
-            bytes: gauge("weft_node_host_bytes", "Bytes of blocks in the host tier, by state.", "state")?,
-            memory: gauge("weft_node_memory_bytes", "Shared memory: given to contracts, or left.", "use")?,
+            roll,
+            blocks: gauge("weft_node_blocks", "Blocks held, by tier; on devices, as their engines say.", "tier")?,
+            bytes: gauge(
+                "weft_node_bytes",
+                "Bytes of blocks held, by tier; on devices, as their engines say.",
+                "tier",
+            )?,
+            slots: gauge(
+                "weft_node_host_slots",
+                "Slots of the host tier, by state; pinned ones are complete too.",
+                "state",
+            )?,
+            memory: gauge("weft_node_memory_bytes", "Shared memory: given to arenas, or left.", "use")?,
             evicted: IntGauge::new("weft_node_evicted_blocks", "Blocks evicted from the arenas that are here now.")?,
         };
         registry.register(Box::new(holdings))
     }
 
     fn count(&self) {
-        let mut evicted = 0;
-        let mut totals = [("complete", 0, 0), ("pinned", 0, 0), ("reserved", 0, 0), ("evicting", 0, 0)];
+        let (mut total, mut bytes) = (Held::default(), 0);
         for arena in self.arenas.all() {
             let held = arena.tier().held();
-            let block_bytes = arena.region().geometry().block_bytes;
-            evicted += held.evicted;
-            let states = [held.complete, held.pinned, held.reserved, held.evicting];
-            for ((_, blocks, bytes), count) in totals.iter_mut().zip(states) {
-                *blocks += count as u64;
-                *bytes += count as u64 * block_bytes;
-            }
+            total.complete += held.complete;
+            total.pinned += held.pinned;
+            total.reserved += held.reserved;
+            total.evicting += held.evicting;
+            total.evicted += held.evicted;
+            bytes += held.complete as u64 * arena.region().geometry().block_bytes;
         }
-        for (state, blocks, bytes) in totals {
-            self.blocks.with_label_values(&[state]).set(saturating(blocks));
-            self.bytes.with_label_values(&[state]).set(saturating(bytes));
-        }
-        let (left, total) = (self.arenas.budget().left().bytes(), self.arenas.budget().total().bytes());
-        self.memory.with_label_values(&["left"]).set(saturating(left));
-        self.memory.with_label_values(&["arenas"]).set(saturating(total - left));
-        self.evicted.set(saturating(evicted));
+        let set = |gauge: &IntGaugeVec, label, value| gauge.with_label_values(&[label]).set(saturating(value));
+        let (device_blocks, device_bytes) = self.roll.device_held();
+        set(&self.blocks, Tier::Host.as_str(), total.complete as u64);
+        set(&self.bytes, Tier::Host.as_str(), bytes);
+        set(&self.blocks, Tier::Device.as_str(), device_blocks);
+        set(&self.bytes, Tier::Device.as_str(), device_bytes);
+        set(&self.slots, "complete", total.complete as u64);
+        set(&self.slots, "pinned", total.pinned as u64);
+        set(&self.slots, "reserved", total.reserved as u64);
+        set(&self.slots, "evicting", total.evicting as u64);
+        let (left, all) = (self.arenas.budget().left().bytes(), self.arenas.budget().total().bytes());
+        set(&self.memory, "left", left);
+        set(&self.memory, "arenas", all - left);
+        self.evicted.set(saturating(total.evicted));
+    }
+
+    fn parts(&self) -> [&dyn Collector; 5] {
+        [&self.blocks, &self.bytes, &self.slots, &self.memory, &self.evicted]
     }
 }
 
@@ -172,20 +195,12 @@ fn saturating(number: u64) -> i64 {
 
 impl Collector for Holdings {
     fn desc(&self) -> Vec<&Desc> {
-        let mut descriptions = self.blocks.desc();
-        descriptions.extend(self.bytes.desc());
-        descriptions.extend(self.memory.desc());
-        descriptions.extend(self.evicted.desc());
-        descriptions
+        self.parts().into_iter().flat_map(Collector::desc).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
         self.count();
-        let mut families = self.blocks.collect();
-        families.extend(self.bytes.collect());
-        families.extend(self.memory.collect());
-        families.extend(self.evicted.collect());
-        families
+        self.parts().into_iter().flat_map(Collector::collect).collect()
     }
 }
 

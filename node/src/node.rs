@@ -103,7 +103,8 @@ impl Node {
         let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
         let changed = Arc::new(Notify::new());
         let arenas = make_arenas(&config, &changed);
-        Holdings::register(Arc::clone(&arenas), &telemetry.registry)?;
+        let roll = Arc::<Roll>::default();
+        Holdings::register(Arc::clone(&arenas), Arc::clone(&roll), &telemetry.registry)?;
 
         let fabric = bind_fabrics(&config, &arenas, &metrics, telemetry)?;
         let policy = SocketPolicy { allow_uids: config.allow_uids.clone() };
@@ -132,7 +133,7 @@ impl Node {
             quarantine: Quarantine::new(config.quarantine, tasks.clone(), stop.clone()),
             fetcher,
             reporter,
-            roll: Roll::default(),
+            roll,
             metrics,
             draining,
             stop,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use weft_types::{ContractId, EndpointId};
+use weft_types::{Contract, ContractId, EndpointId};
 
 use crate::report::DeviceHeld;
 
@@ -19,6 +19,7 @@ pub(crate) struct Roll {
 struct Entry {
     endpoint: EndpointId,
     contract: ContractId,
+    block_bytes: u64,
     device: Arc<Mutex<DeviceHeld>>,
 }
 
@@ -28,16 +29,28 @@ impl Roll {
         &self,
         endpoint: &EndpointId,
         session: u64,
-        contract: ContractId,
+        contract: &Contract,
         device: &Arc<Mutex<DeviceHeld>>,
     ) {
-        let entry = Entry { endpoint: endpoint.clone(), contract, device: Arc::clone(device) };
+        let entry = Entry {
+            endpoint: endpoint.clone(),
+            contract: contract.id(),
+            block_bytes: contract.block_bytes(),
+            device: Arc::clone(device),
+        };
         self.engines.lock().insert(session, entry);
     }
 
     /// It is gone.
     pub(crate) fn strike(&self, session: u64) {
         self.engines.lock().remove(&session);
+    }
+
+    /// Blocks, and their bytes, that all engines say they hold in device memory.
+    pub(crate) fn device_held(&self) -> (u64, u64) {
+        let engines = self.engines.lock();
+        let held = engines.values().map(|entry| (entry.device.lock().len() as u64, entry.block_bytes));
+        held.fold((0, 0), |(blocks, bytes), (more, block_bytes)| (blocks + more, bytes + more * block_bytes))
     }
 
     /// For the admin port.

@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) fetcher: Option<Arc<Fetcher>>,
     /// `None` when the node stands alone.
     pub(crate) reporter: Option<ReporterHandle>,
-    pub(crate) roll: Roll,
+    pub(crate) roll: Arc<Roll>,
     pub(crate) metrics: Metrics,
     /// Cancelled when the node begins to go: stores are refused from then on.
     pub(crate) draining: CancellationToken,
@@ -61,8 +61,6 @@ pub(crate) struct Shared {
 /// Why a session ended, when it was not the engine's wish.
 #[derive(Debug, thiserror::Error)]
 enum SessionError {
-    #[error("uid {uid} may not attach: run the engine as the node's user, or list the uid in allow_uids")]
-    Stranger { uid: u32 },
     #[error("no hello within {HELLO_WAIT:?}")]
     Silent,
     #[error("{reason}")]
@@ -153,7 +151,8 @@ async fn refused(verdict: &mut watch::Receiver<Option<Verdict>>) -> String {
 /// Tells the engine that the node is about to go; resolves when it goes.
 async fn announce(shared: &Shared, answers: &mpsc::Sender<Frame>) {
     shared.draining.cancelled().await;
-    drop(answers.send(Frame::new(ToEngine::Draining(Draining {}).encode(), 0)).await);
+    // An engine whose answers pile up learns of it when the connection closes.
+    drop(answers.try_send(Frame::new(ToEngine::Draining(Draining {}).encode(), 0)));
     shared.stop.cancelled().await;
 }
 

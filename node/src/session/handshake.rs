@@ -30,7 +30,9 @@ pub(super) async fn shake_hands(
 ) -> Result<Attachment, SessionError> {
     let peer = PeerProcess::of(stream).map_err(FrameError::from)?;
     if !shared.policy.admits(&peer) {
-        return Err(SessionError::Stranger { uid: peer.uid });
+        let uid = peer.uid;
+        let remedy = "run the engine as the node's user, or list its uid in allow_uids";
+        return Err(refused(format!("uid {uid} may not attach: {remedy}"), false));
     }
     let (frame, _) = timeout(HELLO_WAIT, recv_with_descriptors(stream)).await.map_err(|_| SessionError::Silent)??;
     let Some(ToNode::Hello(hello)) = ToNode::decode(frame.kind, &frame.message).map_err(FrameError::from)? else {
@@ -64,7 +66,7 @@ pub(super) async fn shake_hands(
             Err(_) => tracing::warn!(endpoint = %hello.endpoint, "metadata has not listed the endpoint yet: let in"),
         }
     }
-    shared.roll.enter(&hello.endpoint, session, arena.contract().id(), &device);
+    shared.roll.enter(&hello.endpoint, session, arena.contract(), &device);
     let attachment = Attachment {
         id,
         session,

@@ -162,10 +162,10 @@ async fn slots_that_a_killed_engine_had_reserved_come_back() {
     let config = host.config(|config| config.host_memory = ByteSize::from_mib(2));
     let node = Node::bind(config, &telemetry).await.unwrap();
     let mut engine = host.process("engines::reserve_and_hang");
-    world::eventually(async || (metric(&telemetry, "weft_node_host_blocks", "reserved") == 256.0).then_some(())).await;
+    world::eventually(async || (metric(&telemetry, "weft_node_host_slots", "reserved") == 256.0).then_some(())).await;
     engine.kill().unwrap();
     engine.wait().unwrap();
-    world::eventually(async || (metric(&telemetry, "weft_node_host_blocks", "reserved") == 0.0).then_some(())).await;
+    world::eventually(async || (metric(&telemetry, "weft_node_host_slots", "reserved") == 0.0).then_some(())).await;
     let other = host.engine("other").await;
     assert_eq!(store(&other, &prefix(0..512)).await.stored, 512, "every slot can be used again");
     node.drain(DEADLINE).await;
@@ -197,7 +197,7 @@ async fn an_engine_that_breaks_its_connection_keeps_its_pins_until_it_lets_go() 
     drop(engine);
     let other = host.engine("other").await;
     world::eventually(async || (metric(&telemetry, "weft_node_attached_engines", "") == 1.0).then_some(())).await;
-    assert_eq!(metric(&telemetry, "weft_node_host_blocks", "pinned"), 3.0, "this process could still be reading");
+    assert_eq!(metric(&telemetry, "weft_node_host_slots", "pinned"), 3.0, "this process could still be reading");
     assert_eq!(held[2].bytes(), bytes_of(&hash(2)));
     assert_eq!(other.load(&prefix(0..3), DEADLINE).await.len(), 3);
     node.drain(DEADLINE).await;

@@ -96,7 +96,8 @@ async fn what_is_stored_on_one_node_is_loaded_through_the_other() {
 #[tokio::test]
 async fn an_engine_s_device_tier_is_listed_while_it_is_attached() {
     let fleet = Fleet::new();
-    let node = fleet.node(0).await;
+    let telemetry = Telemetry::for_tests();
+    let node = Node::bind(fleet.config(0), &telemetry).await.unwrap();
     let engine = fleet.engine(0, "e0").await;
     let endpoint = fleet.group.roster().endpoints["e0".parse().as_ref().unwrap()].clone();
     assert_eq!((endpoint.url.as_str(), endpoint.node), ("http://e0", Some(id("n0"))));
@@ -104,6 +105,8 @@ async fn an_engine_s_device_tier_is_listed_while_it_is_attached() {
     engine.device_changed(&blocks, &[]);
     engine.device_changed(&[], &blocks[7..]);
     fleet.believes(&device("e0"), &blocks, |block| block < 7).await;
+    assert_eq!(metric(&telemetry, "weft_node_blocks", "device"), 7.0);
+    assert_eq!(metric(&telemetry, "weft_node_bytes", "device"), 7.0 * world::BLOCK_BYTES as f64);
     drop(engine);
     fleet.believes(&device("e0"), &blocks, |_| false).await;
     world::eventually(async || fleet.group.roster().endpoints.is_empty().then_some(())).await;
