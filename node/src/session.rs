@@ -1,7 +1,7 @@
 //! One engine's connection, from hello to the end.
 //!
 //! # Invariants
-//! - an engine can give back only what it took (its [`Ledger`]); one that loses count of its slots is disconnected;
+//! - an engine can give back only what it took (its [`weft_store::Ledger`]); one that loses count of its slots is disconnected;
 //! - requests are answered in the order they came, but for loads that wait for peers;
 //! - however the connection ends, its endpoint leaves the roster and its slots are accounted for.
 

@@ -6,7 +6,7 @@ use weft_index::{Change, Report, ReportAck};
 use weft_types::{HolderGrant, IndexKey};
 
 /// Changes in one report: 4,096, some 66 KB. Larger ones would not be cheaper, and hold up what comes behind them.
-const CHANGES_PER_REPORT: usize = 4096;
+pub(super) const CHANGES_PER_REPORT: usize = 4096;
 
 /// Reports that may wait to be sent or acknowledged: 256, a million changes, 17 MB. During a longer outage everything held
 /// is reported anew instead, which is bounded by what is held.

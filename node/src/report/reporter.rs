@@ -26,8 +26,8 @@ use crate::metrics::Metrics;
 /// Changes gather this long before they are sent: short against any request, long enough to share a log entry.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// Reports in one call: 16, about 1 MB, well under what a control message may have.
-const REPORTS_PER_CALL: usize = 16;
+/// Reports in one call: 8, at most half of the 1 MiB that metadata takes.
+const REPORTS_PER_CALL: usize = 8;
 
 /// Wait after metadata did not answer. The call itself waited for its deadline already.
 const RETRY: Duration = Duration::from_millis(200);
@@ -399,5 +399,27 @@ async fn wait_until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_index::Report;
+    use weft_metadata_state::Command;
+    use weft_types::{Generation, HolderId, Incarnation, IndexKey};
+
+    use super::*;
+    use crate::report::outbox::CHANGES_PER_REPORT;
+
+    #[test]
+    fn a_call_full_of_reports_is_taken_by_metadata() {
+        let full = Report {
+            holder: HolderId::new(0),
+            generation: Generation::new(0),
+            incarnation: Incarnation::new(0),
+            number: 1,
+            changes: vec![Change::Stored(IndexKey::from_bytes([0; 16])); CHANGES_PER_REPORT],
+        };
+        assert!(full.encoded_len() * REPORTS_PER_CALL <= Command::REPORTS_BYTES_MAX);
     }
 }

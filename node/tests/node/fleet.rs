@@ -1,14 +1,16 @@
 //! Nodes of one cluster: they find each other's blocks, and the directory believes what is true, whatever was lost.
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use tempfile::TempDir;
+use weft_metadata::Metadata;
 use weft_node::{Config, Node};
 use weft_node_client::{AttachError, LoadSource, NodeClient};
 use weft_service::certs::Ca;
 use weft_service::config::IdentityFiles;
 use weft_service::telemetry::Telemetry;
-use weft_types::{ByteSize, HolderKey, Incarnation, NodeId};
+use weft_types::{ByteSize, HolderKey, Incarnation, MemberId, NodeId};
 
 use crate::metadata::{Group, device, host};
 use crate::world::{self, DEADLINE, Host, attach_config, bytes_of, metric, prefix, store};
@@ -30,17 +32,7 @@ impl Fleet {
 
     fn config(&self, number: usize) -> Config {
         let name = format!("n{number}");
-        let issued = self.ca.issue("node", &name, 1).unwrap();
-        let write = |file: &str, text: &str| {
-            let path = self.keys.path().join(format!("{name}.{file}"));
-            std::fs::write(&path, text).unwrap();
-            path
-        };
-        let identity = IdentityFiles {
-            cert: write("cert", &issued.cert),
-            key: write("key", &issued.key),
-            ca: write("ca", self.ca.cert_pem()),
-        };
+        let identity = self.identity("node", &name);
         self.hosts[number].config(|config| {
             config.name = name.parse().unwrap();
             config.metadata = vec![self.group.addr];
@@ -48,6 +40,31 @@ impl Fleet {
             config.fetch_deadline = DEADLINE;
             config.lookup_deadline = DEADLINE;
         })
+    }
+
+    fn identity(&self, role: &str, name: &str) -> IdentityFiles {
+        let issued = self.ca.issue(role, name, 1).unwrap();
+        let write = |file: &str, text: &str| {
+            let path = self.keys.path().join(format!("{role}-{name}.{file}"));
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        IdentityFiles {
+            cert: write("cert", &issued.cert),
+            key: write("key", &issued.key),
+            ca: write("ca", self.ca.cert_pem()),
+        }
+    }
+
+    /// A real metadata group, of one member.
+    async fn real_group(&self) -> Metadata {
+        // Its address is part of its configuration: a port that was free a moment ago.
+        let addr = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (member, data) = (MemberId::new(1), self.keys.path().join("metadata"));
+        let mut config =
+            weft_metadata::Config::new(member, [(member, addr)].into(), data, self.identity("metadata", "1"));
+        (config.fabric, config.admin) = (addr, "127.0.0.1:0".parse().unwrap());
+        Metadata::bind(config, &Telemetry::for_tests()).await.unwrap()
     }
 
     async fn node(&self, number: usize) -> Node {
@@ -91,6 +108,33 @@ async fn what_is_stored_on_one_node_is_loaded_through_the_other() {
         node.drain(DEADLINE).await;
     }
     assert!(fleet.group.roster().nodes.is_empty(), "a node that drains leaves the roster");
+}
+
+#[tokio::test]
+async fn with_a_real_metadata_group_too() {
+    let fleet = Fleet::new();
+    let metadata = fleet.real_group().await;
+    let bind = async |number| {
+        let mut config = fleet.config(number);
+        config.metadata = vec![metadata.addr()];
+        Node::bind(config, &Telemetry::for_tests()).await.unwrap()
+    };
+    let nodes = [bind(0).await, bind(1).await];
+    let (writer, reader) = (fleet.engine(0, "e0").await, fleet.engine(1, "e1").await);
+    let blocks = prefix(0..100);
+    assert_eq!(store(&writer, &blocks).await.stored, 100);
+    let loaded = world::eventually(async || {
+        let loaded = reader.load(&blocks, DEADLINE).await;
+        (loaded.len() == blocks.len()).then_some(loaded)
+    })
+    .await;
+    for (block, expected) in loaded.iter().zip(&blocks) {
+        assert_eq!((block.source(), block.bytes()), (LoadSource::Peer, &bytes_of(expected)[..]));
+    }
+    for node in nodes {
+        node.drain(DEADLINE).await;
+    }
+    metadata.drain(DEADLINE).await;
 }
 
 #[tokio::test]
