@@ -21,6 +21,12 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a whole weft on this host, and show what it saves.
     Up(UpArgs),
+    /// Run a member of the metadata group.
+    Metadata(RoleArgs),
+    /// Run the node daemon of a GPU host.
+    Node(RoleArgs),
+    /// Run a router in front of the engines.
+    Router(RoleArgs),
     /// Run a simulated engine with real KV bytes.
     EngineSim(RoleArgs),
     /// Show members, nodes, endpoints, and blocks by tier.

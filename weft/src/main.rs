@@ -28,6 +28,33 @@ type Failure = Box<dyn Error + Send + Sync>;
 #[tokio::main]
 async fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Metadata(args) => {
+            run("metadata", &args, async |config, telemetry| {
+                let metadata = weft_metadata::Metadata::bind(config, &telemetry).await?;
+                shutdown::signal().await?;
+                metadata.drain(DRAIN_MAX).await;
+                Ok::<_, Failure>(())
+            })
+            .await
+        }
+        Command::Node(args) => {
+            run("node", &args, async |config, telemetry| {
+                let node = weft_node::Node::bind(config, &telemetry).await?;
+                shutdown::signal().await?;
+                node.drain(DRAIN_MAX).await;
+                Ok::<_, Failure>(())
+            })
+            .await
+        }
+        Command::Router(args) => {
+            run("router", &args, async |config, telemetry| {
+                let router = weft_router::Router::bind(config, &telemetry).await?;
+                shutdown::signal().await?;
+                router.drain(DRAIN_MAX).await;
+                Ok::<_, Failure>(())
+            })
+            .await
+        }
         Command::EngineSim(args) => {
             run("engine-sim", &args, async |config, telemetry| {
                 let engine = weft_engine_sim::EngineSim::bind(config, &telemetry).await?;

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use weft_service::shutdown;
+use weft_types::ByteSize;
 
 use self::plan::{Plan, Sizing};
 use self::supervisor::{Restart, Supervisor};
@@ -60,7 +61,10 @@ pub(crate) struct UpArgs {
     pub(crate) kv_bytes: u32,
     /// Host memory of a node.
     #[arg(long, default_value = "1GiB")]
-    pub(crate) host_memory: weft_types::ByteSize,
+    pub(crate) host_memory: ByteSize,
+    /// Host memory of one contract of a node; default: all of it for the simulated engines'.
+    #[arg(long)]
+    pub(crate) contract_memory: Option<ByteSize>,
 }
 
 fn subnet(text: &str) -> Result<[u8; 3], String> {
@@ -80,7 +84,8 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
         prefill_tokens_per_s: args.prefill,
         device_tokens: args.device_tokens,
         kv_bytes_per_token: args.kv_bytes,
-        host_memory: args.host_memory.to_string(),
+        host_memory: args.host_memory,
+        contract_memory: args.contract_memory,
     };
     let plan = Plan::new(state.clone(), args.subnet, sizing);
     let mut fleet = Supervisor::new(Plan::registry(&state), args.restart);

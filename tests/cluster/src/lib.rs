@@ -5,6 +5,7 @@
 
 mod http;
 mod process;
+mod replay;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use tempfile::TempDir;
 
 pub use http::{get, post};
 pub use process::{alive, kill, weft};
+pub use replay::Replay;
 
 /// Longest wait for anything: far beyond what it takes, since a test must end, not hurry.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -82,6 +84,12 @@ impl Cluster {
     #[must_use]
     pub fn router(&self) -> String {
         format!("http://{}.31:8080", self.subnet)
+    }
+
+    /// Base URL of the router's admin port.
+    #[must_use]
+    pub fn router_admin(&self) -> String {
+        format!("http://{}.31:7421", self.subnet)
     }
 
     /// Base URL of an engine's API.

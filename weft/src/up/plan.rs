@@ -18,7 +18,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use weft_service::certs::Ca;
 use weft_service::config::IdentityFiles;
-use weft_types::Role;
+use weft_types::{ByteSize, Role};
 
 use super::child::Process;
 
@@ -45,8 +45,10 @@ pub(crate) struct Sizing {
     pub(crate) device_tokens: u64,
     /// KV bytes of a token.
     pub(crate) kv_bytes_per_token: u32,
-    /// Host memory of one node, such as `1GiB`.
-    pub(crate) host_memory: String,
+    /// Host memory of one node.
+    pub(crate) host_memory: ByteSize,
+    /// Of which one contract gets so much.
+    pub(crate) contract_memory: Option<ByteSize>,
 }
 
 /// Folders, addresses and process descriptions.
@@ -131,7 +133,7 @@ impl Plan {
             self.members().iter().zip(1u8..).map(|(addr, id)| (id.to_string(), json!(addr))).collect();
         let each = (1..=MEMBERS).map(|id| {
             let config = json!({
-                "id": id,
+                "member": id,
                 "fabric": self.addr(10 + id, 7400),
                 "admin": self.addr(10 + id, 7401),
                 "data": self.data().join(format!("metadata-{id}")),
@@ -152,17 +154,20 @@ impl Plan {
     pub(crate) fn nodes(&self) -> anyhow::Result<Vec<Process>> {
         let each = (1..=NODES).map(|number| {
             let name = format!("node-{number}");
-            let config = json!({
+            let mut config = json!({
                 "name": name,
                 "fabric": self.addr(20 + number, 7410),
                 "bulk": self.addr(20 + number, 7412),
                 "admin": self.addr(20 + number, 7411),
                 "socket": self.socket(number),
-                "state": self.data().join(&name),
+                "state_dir": self.data().join(&name),
                 "host_memory": self.sizing.host_memory,
                 "metadata": self.members(),
                 "identity": self.identity(Role::Node, &name)?,
             });
+            if let Some(memory) = self.sizing.contract_memory {
+                config["contract_memory"] = json!(memory);
+            }
             self.process(name, "node", &config, format!("{}/ready", self.admin_url("node", number)))
         });
         each.collect()

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 use weft_tokens::ModelFiles;
 use weft_types::BlockSize;
 
@@ -13,6 +12,7 @@ use super::UpArgs;
 use super::plan::{MEMBERS, NODES, Plan};
 use super::supervisor::Supervisor;
 use crate::bench::plot;
+use crate::bench::trace::args::{on_bar, progress_bar};
 use crate::bench::trace::{self, Api, Preparation, ReplayConfig, Report, Source, Workload};
 use crate::workload::generate::Shape;
 
@@ -104,19 +104,10 @@ async fn prepare(args: &UpArgs, plan: &Plan) -> anyhow::Result<Arc<Workload>> {
 
 async fn run(what: &str, args: &UpArgs, url: String, workload: &Arc<Workload>) -> anyhow::Result<Report> {
     step(what);
-    let bar = ProgressBar::new(workload.len() as u64);
-    bar.set_style(ProgressStyle::with_template("    [{bar:40}] {pos}/{len} requests, {msg}{elapsed} ")?);
-    bar.enable_steady_tick(Duration::from_millis(200));
+    let bar = progress_bar(workload.len() as u64, "    replaying");
     let config = ReplayConfig { speed: args.speed, ..ReplayConfig::new(url) };
-    let shown = bar.clone();
-    let on_progress = move |progress: trace::Progress| {
-        shown.set_position(progress.done as u64);
-        if progress.failed > 0 {
-            shown.set_message(format!("{} failed, ", progress.failed));
-        }
-    };
-    let report = trace::replay(&config, workload, Arc::new(on_progress)).await?;
-    bar.finish();
+    let report = trace::replay(&config, workload, on_bar(&bar)).await?;
+    bar.finish_and_clear();
     Ok(report)
 }
 
