@@ -36,7 +36,7 @@ pub struct Config {
     pub raft: RaftConfig,
     /// The log on disk and in memory.
     #[serde(default)]
-    pub log: LogConfig,
+    pub wal: WalConfig,
     /// When the log is replaced by a snapshot.
     #[serde(default)]
     pub snapshot: SnapshotConfig,
@@ -69,7 +69,7 @@ pub struct RaftConfig {
 /// The log on disk and in memory.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct LogConfig {
+pub struct WalConfig {
     /// Bytes set aside for a segment file. Default `64MiB`; an entry that is larger gets a segment of its size.
     pub segment: ByteSize,
     /// Recent entries kept in memory for followers that are close behind. Default `64MiB`; older ones are read from disk.
@@ -142,7 +142,7 @@ impl Config {
             fabric: fabric_default(),
             admin: admin_default(),
             raft: RaftConfig::default(),
-            log: LogConfig::default(),
+            wal: WalConfig::default(),
             snapshot: SnapshotConfig::default(),
             node_lease: node_lease_default(),
             blocks_max: blocks_max_default(),
@@ -160,7 +160,7 @@ impl Config {
         }
         let too_small = |setting, found, least| Err(ConfigError::TooSmall { setting, found, least });
         match self {
-            Self { log, .. } if log.segment < SEGMENT_MIN => too_small("log.segment", log.segment.to_string(), "64KiB"),
+            Self { wal, .. } if wal.segment < SEGMENT_MIN => too_small("wal.segment", wal.segment.to_string(), "64KiB"),
             Self { snapshot, .. } if snapshot.entries == 0 => too_small("snapshot.entries", "0".to_owned(), "1"),
             Self { node_lease, .. } if *node_lease < NODE_LEASE_MIN => {
                 too_small("node_lease", format!("{node_lease:?}"), "400ms")
@@ -187,7 +187,7 @@ impl Default for RaftConfig {
     }
 }
 
-impl Default for LogConfig {
+impl Default for WalConfig {
     fn default() -> Self {
         Self { segment: ByteSize::from_mib(64), memory: ByteSize::from_mib(64) }
     }

@@ -35,6 +35,6 @@ mod raft;
 mod service;
 mod volume;
 
-pub use config::{Config, ConfigError, LogConfig, RaftConfig, SnapshotConfig};
+pub use config::{Config, ConfigError, RaftConfig, SnapshotConfig, WalConfig};
 pub use error::StoreError;
 pub use member::{BindError, Metadata};

@@ -225,8 +225,8 @@ async fn open_store(
     let path = config.data.clone();
     let owner = format!("{} {}\n", identity.me.cluster, config.member);
     let settings = LogSettings {
-        segment_bytes: config.log.segment.bytes(),
-        tail_bytes_max: usize::try_from(config.log.memory.bytes()).unwrap_or(usize::MAX),
+        segment_bytes: config.wal.segment.bytes(),
+        tail_bytes_max: usize::try_from(config.wal.memory.bytes()).unwrap_or(usize::MAX),
     };
     let metrics = metrics.clone();
     let opening = tokio::task::spawn_blocking(move || {

@@ -92,7 +92,7 @@ impl Cluster {
         let mut config = Config::new(id, self.members.clone(), self.data(member), identity);
         config.fabric = self.members[&id];
         config.admin = "127.0.0.1:0".parse().unwrap();
-        config.log.segment = ByteSize::from_mib(1);
+        config.wal.segment = ByteSize::from_mib(1);
         // Tests share a machine with builds: a member that is not scheduled for half a second must not cost its leadership.
         config.raft.heartbeat = Duration::from_millis(150);
         config.raft.election_min = Duration::from_millis(600);

@@ -55,7 +55,8 @@ impl Replay {
         }
         let outcome: Value = serde_json::from_slice(&output.stdout).context("the report is not JSON")?;
         let bars = outcome["bars"].as_array().context("a report has bars")?;
-        let mut values: Value = bars.iter().map(|bar| (bar["id"].as_str().unwrap_or_default(), bar["value"].clone())).collect();
+        let mut values: Value =
+            bars.iter().map(|bar| (bar["id"].as_str().unwrap_or_default(), bar["value"].clone())).collect();
         values["reasons"] = outcome["params"]["failures"].clone();
         Ok(values)
     }

@@ -38,7 +38,8 @@ fn a_replay_survives_the_death_of_a_node() {
     // Its engines have attached again without a restart: their device tiers are in the index under the same endpoints.
     cluster
         .await_status("its engines are attached again", |status| {
-            let keys: Vec<_> = status["holders"].as_array()?.iter().filter_map(|holder| holder["key"].as_str()).collect();
+            let keys: Vec<_> =
+                status["holders"].as_array()?.iter().filter_map(|holder| holder["key"].as_str()).collect();
             ["engine-1:0/device", "engine-3:0/device"].iter().all(|key| keys.contains(key)).then_some(())
         })
         .unwrap();

@@ -30,7 +30,9 @@ fn a_replay_survives_the_death_of_the_leader() {
     eprintln!("member {new} leads {:?} after member {old} was killed", killed.elapsed());
 
     // The host memory is larger than the workload, so that nothing acknowledged may be missing.
-    cluster.await_status("what was acknowledged is there", |status| (status["blocks"].as_u64()? >= blocks).then_some(())).unwrap();
+    cluster
+        .await_status("what was acknowledged is there", |status| (status["blocks"].as_u64()? >= blocks).then_some(()))
+        .unwrap();
     let after = cluster.status().unwrap();
     assert_eq!(after["nodes"].as_array().unwrap().len(), nodes, "nobody was expired by the change");
     assert_eq!(after["endpoints"].as_array().unwrap().len(), 4);
@@ -40,7 +42,9 @@ fn a_replay_survives_the_death_of_the_leader() {
     assert!(report["verified_bytes"].as_f64().unwrap() > 0.0, "blocks were loaded: {report}");
 
     // Reports went on to the new leader: the index has grown since.
-    cluster.await_status("new blocks are indexed", |status| (status["blocks"].as_u64()? > blocks).then_some(())).unwrap();
+    cluster
+        .await_status("new blocks are indexed", |status| (status["blocks"].as_u64()? > blocks).then_some(()))
+        .unwrap();
     // The old leader comes back as a follower and catches up.
     cluster.start_again(&format!("metadata-{old}")).unwrap();
     cluster

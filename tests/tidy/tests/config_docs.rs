@@ -33,7 +33,8 @@ struct Field {
 fn config_docs_are_those_of_the_code() {
     let mut text = HEAD.to_owned();
     for (role, files) in ROLES {
-        let source: String = files.iter().map(|file| fs::read_to_string(weft_tidy::root().join(file)).unwrap()).collect();
+        let source: String =
+            files.iter().map(|file| fs::read_to_string(weft_tidy::root().join(file)).unwrap()).collect();
         let structs = structs(&source);
         assert!(structs.contains_key("Config"), "{files:?} define no struct Config");
         write!(text, "\n## weft {role}\n").unwrap();
