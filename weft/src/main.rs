@@ -31,7 +31,10 @@ async fn main() -> ExitCode {
         Command::Metadata(args) => {
             run("metadata", &args, async |config, telemetry| {
                 let metadata = weft_metadata::Metadata::bind(config, &telemetry).await?;
-                shutdown::signal().await?;
+                tokio::select! {
+                    signal = shutdown::signal() => signal?,
+                    failure = metadata.failed() => return Err(failure.into()),
+                }
                 metadata.drain(DRAIN_MAX).await;
                 Ok::<_, Failure>(())
             })
