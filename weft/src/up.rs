@@ -36,7 +36,7 @@ pub(crate) struct UpArgs {
     #[arg(long)]
     pub(crate) trace: Option<PathBuf>,
     /// Requests to replay; the trace is cut there.
-    #[arg(long, default_value_t = 240)]
+    #[arg(long, default_value_t = 400)]
     pub(crate) requests: usize,
     /// How much faster than recorded requests arrive.
     #[arg(long, default_value_t = 1.0)]
@@ -54,7 +54,7 @@ pub(crate) struct UpArgs {
     #[arg(long, default_value_t = 20_000)]
     pub(crate) prefill: u32,
     /// Device tier of a simulated engine, tokens.
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 40_000)]
     pub(crate) device_tokens: u64,
     /// KV bytes of a token; every one of them is stored, moved and compared.
     #[arg(long, default_value_t = 256)]
