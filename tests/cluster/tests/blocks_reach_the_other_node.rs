@@ -1,4 +1,5 @@
 //! What one node stored, an engine of another node loads: the same bytes, over QUIC.
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 use std::time::Duration;
 

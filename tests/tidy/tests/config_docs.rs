@@ -1,6 +1,7 @@
 //! `docs/config.md` is made from the doc comments of the configuration structs, so that it cannot drift from them.
 //!
 //! After a change: `WRITE_CONFIG_DOCS=1 cargo test -p weft-tidy --test config_docs`.
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -81,12 +82,12 @@ fn structs(source: &str) -> BTreeMap<String, Vec<Field>> {
             doc.push_str(said);
         } else if line == "}" {
             structs.extend(current.take());
-        } else if let Some((name, kind)) = line.strip_prefix("pub ").and_then(|rest| rest.split_once(": ")) {
-            if let Some((_, fields)) = &mut current {
-                let doc = std::mem::take(&mut doc).trim().replace('|', "\\|");
-                assert!(!doc.is_empty(), "{name} has no doc");
-                fields.push(Field { name: name.to_owned(), kind: kind.trim_end_matches(',').to_owned(), doc });
-            }
+        } else if let Some((name, kind)) = line.strip_prefix("pub ").and_then(|rest| rest.split_once(": "))
+            && let Some((_, fields)) = &mut current
+        {
+            let doc = std::mem::take(&mut doc).trim().replace('|', "\\|");
+            assert!(!doc.is_empty(), "{name} has no doc");
+            fields.push(Field { name: name.to_owned(), kind: kind.trim_end_matches(',').to_owned(), doc });
         }
     }
     structs
