@@ -17,7 +17,7 @@ pub(crate) enum CertsCommand {
         #[arg(long, default_value = "weft")]
         cluster: Name,
     },
-    /// Issue a certificate: <role>-<name>.pem and <role>-<name>.key.
+    /// Issue a certificate, ROLE-NAME.pem, with its key, ROLE-NAME.key.
     Issue {
         /// Folder of the CA, where the new files go too.
         #[arg(long, default_value = "certs")]
