@@ -22,11 +22,13 @@ pub(crate) struct DeviceHeld {
 }
 
 impl DeviceHeld {
-    /// Takes in what the engine says.
+    /// Takes in what the engine says. A reset becomes the changes it amounts to: on a fresh attachment, to which every engine
+    /// says one first, there is nothing to take back, and the endpoint's grant stands.
     pub(crate) fn apply(&mut self, message: &DeviceChanged) {
         if message.reset {
-            self.held.clear();
-            self.overflow();
+            let kept: HashSet<_> = message.stored.iter().map(BlockHash::index_key).collect();
+            let dropped: Vec<_> = self.held.extract_if(|key| !kept.contains(key)).collect();
+            dropped.into_iter().for_each(|key| self.push(Change::Removed(key)));
         }
         for key in message.removed.iter().map(BlockHash::index_key) {
             if self.held.remove(&key) {
@@ -78,17 +80,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reset_replaces_what_was_said_before() {
+    fn a_reset_amounts_to_what_differs() {
         let hash = |byte| BlockHash::from_bytes([byte; 32]);
+        let (stored, removed) =
+            (|byte| Change::Stored(hash(byte).index_key()), |byte| Change::Removed(hash(byte).index_key()));
         let mut device = DeviceHeld::default();
+        device.apply(&DeviceChanged { reset: true, removed: vec![], stored: vec![] });
+        assert_eq!(device.take_changes(), Some(vec![]), "nothing was held: nothing to say");
         device.apply(&DeviceChanged { reset: false, removed: vec![hash(9)], stored: vec![hash(1), hash(2)] });
-        let stored = |byte| Change::Stored(hash(byte).index_key());
         assert_eq!(device.take_changes(), Some(vec![stored(1), stored(2)]));
-        device.apply(&DeviceChanged { reset: true, removed: vec![], stored: vec![hash(3)] });
-        assert_eq!(device.take_changes(), None, "everything has to be reported");
-        assert_eq!(device.held(), [hash(3).index_key()]);
+        device.apply(&DeviceChanged { reset: true, removed: vec![], stored: vec![hash(2), hash(3)] });
+        assert_eq!(device.take_changes(), Some(vec![removed(1), stored(3)]));
+        assert_eq!(device.held().len(), 2);
         device.apply(&DeviceChanged { reset: false, removed: vec![hash(3)], stored: vec![] });
-        assert_eq!(device.take_changes(), Some(vec![Change::Removed(hash(3).index_key())]));
-        assert_eq!(device.len(), 0);
+        assert_eq!(device.take_changes(), Some(vec![removed(3)]));
+        assert_eq!(device.len(), 1);
+    }
+
+    #[test]
+    fn more_changes_than_are_kept_have_everything_reported() {
+        let numbered = |number: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&(number as u64).to_le_bytes());
+            BlockHash::from_bytes(bytes)
+        };
+        let mut device = DeviceHeld::default();
+        let stored: Vec<_> = (0..=CHANGES_MAX).map(numbered).collect();
+        device.apply(&DeviceChanged { reset: false, removed: vec![], stored });
+        assert_eq!(device.take_changes(), None);
+        assert_eq!(device.held().len(), CHANGES_MAX + 1);
+        assert_eq!(device.take_changes(), Some(vec![]));
     }
 }

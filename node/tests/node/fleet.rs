@@ -158,6 +158,27 @@ async fn an_engine_s_device_tier_is_listed_while_it_is_attached() {
 }
 
 #[tokio::test]
+async fn an_engine_that_attaches_is_granted_its_place_once() {
+    let fleet = Fleet::new();
+    let first = fleet.node(0).await;
+    let engine = fleet.engine(0, "e0").await;
+    let blocks = prefix(0..10);
+    engine.device_changed(&blocks[..1], &[]);
+    fleet.believes(&device("e0"), &blocks, |block| block < 1).await;
+    assert_eq!(fleet.group.grants("e0"), 1);
+
+    // As in a crash: nobody is told, and the client attaches to the next life by itself.
+    drop(first);
+    let second = world::eventually(async || Node::bind(fleet.config(0), &Telemetry::for_tests()).await.ok()).await;
+    world::eventually(async || (fleet.group.grants("e0") > 1 && engine.is_attached()).then_some(())).await;
+    // What is believed now came after everything that the client says at first.
+    engine.device_changed(&blocks[1..], &[]);
+    fleet.believes(&device("e0"), &blocks, |_| true).await;
+    assert_eq!(fleet.group.grants("e0"), 2);
+    second.drain(DEADLINE).await;
+}
+
+#[tokio::test]
 async fn evictions_are_reported() {
     let fleet = Fleet::new();
     let mut config = fleet.config(0);

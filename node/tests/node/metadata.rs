@@ -15,7 +15,7 @@ use weft_metadata_proto::v1::{
 use weft_metadata_state::{Command, Directory, Outcome};
 use weft_service::certs::Ca;
 use weft_transport::{Fabric, Identity, Metrics, Profile, Refusal, RefusalCode, Routes};
-use weft_types::{BlockHash, HolderKey, LogTime, NodeId, Role, Roster, Tier};
+use weft_types::{BlockHash, EndpointId, HolderKey, LogTime, NodeId, Role, Roster, Tier};
 
 /// Short enough that a test that waits for it is quick.
 const LEASE: Duration = Duration::from_millis(400);
@@ -27,6 +27,7 @@ const NODES: &[Role] = &[Role::Node];
 pub(crate) struct Group {
     directory: Arc<Mutex<Directory>>,
     lose: Arc<AtomicUsize>,
+    puts: Arc<Mutex<Vec<EndpointId>>>,
     identity: Identity,
     fabric: Arc<Mutex<Option<Fabric>>>,
     pub(crate) addr: SocketAddr,
@@ -39,6 +40,7 @@ impl Group {
         let mut group = Self {
             directory: Arc::default(),
             lose: Arc::default(),
+            puts: Arc::default(),
             identity,
             fabric: Arc::default(),
             addr: "127.0.0.1:0".parse().unwrap(),
@@ -90,6 +92,11 @@ impl Group {
         blocks.iter().map(held).collect()
     }
 
+    /// How often an endpoint was granted its place.
+    pub(crate) fn grants(&self, endpoint: &str) -> usize {
+        self.puts.lock().iter().filter(|put| put.name().as_str() == endpoint).count()
+    }
+
     fn apply<T>(&self, command: Command, done: impl FnOnce(Outcome) -> T) -> Result<Reply<T>, Refusal> {
         Ok(match self.directory.lock().apply(command).outcome {
             Outcome::Refused(reason) => Reply::Refused(reason),
@@ -120,6 +127,7 @@ impl Group {
                 std::future::ready(leave.apply(Command::Leave { at, node, incarnation }, |_| ()))
             })
             .rpc::<method::PutEndpoint, _, _>(NODES, move |_, PutEndpointRequest { endpoint, .. }| {
+                put.puts.lock().push(endpoint.id.clone());
                 std::future::ready(put.apply(Command::PutEndpoint { at, endpoint }, granted))
             })
             .rpc::<method::RemoveEndpoint, _, _>(NODES, move |_, request: RemoveEndpointRequest| {
