@@ -57,7 +57,9 @@ pub(crate) async fn run(args: &StatusArgs) -> anyhow::Result<()> {
         let reasons = statuses.iter().filter_map(|(_, status)| status.as_ref().err());
         bail!("no metadata member answered:\n  {}", reasons.map(ToString::to_string).collect::<Vec<_>>().join("\n  "));
     }
-    let roster = client.roster(DEADLINE).await;
+    // Of those that answer: a dead one would cost its deadline once more.
+    let alive = statuses.iter().filter(|(_, status)| status.is_ok()).map(|(member, _)| *member).collect();
+    let roster = MetadataClient::new(fabric.clone(), alive).roster(DEADLINE).await;
     fabric.close().await;
     let answers: Vec<_> =
         statuses.into_iter().map(|(addr, status)| (addr, status.map_err(|e| e.to_string()))).collect();

@@ -92,6 +92,15 @@ impl Cluster {
         format!("http://{}.31:7421", self.subnet)
     }
 
+    /// What a metadata member says of itself on its admin port; an error while it is down.
+    ///
+    /// # Errors
+    /// No answer.
+    pub fn member(&self, number: u64) -> Result<Value> {
+        let (_, state) = get(&format!("http://{}.{}:7401/state", self.subnet, 10 + number))?;
+        Ok(serde_json::from_str(&state)?)
+    }
+
     /// Base URL of an engine's API.
     #[must_use]
     pub fn engine(&self, number: u8) -> String {
