@@ -99,11 +99,12 @@ impl BlockHasher {
     /// Like [`BlockHasher::prefix`], for a prompt with extra keys.
     #[must_use]
     pub fn prefix_with(&self, tokens: &[u32], extra: &ExtraKeys) -> Vec<BlockHash> {
-        let mut parent = BlockHash::ROOT;
+        let (mut parent, mut message) = (BlockHash::ROOT, Vec::with_capacity(self.message_bytes()));
         let blocks = tokens.chunks_exact(self.block_size.tokens()).enumerate();
         blocks
             .map(|(number, block)| {
-                parent = self.block(&parent, block, extra.get(&number).map_or(&[], Vec::as_slice));
+                let extra: &[Vec<u8>] = extra.get(&number).map_or(&[], Vec::as_slice);
+                parent = self.block_with(&mut message, &parent, block, extra);
                 parent
             })
             .collect()
@@ -112,22 +113,37 @@ impl BlockHasher {
     /// An empty chain, to hash a prompt that grows.
     #[must_use]
     pub fn chain(&self) -> Chain {
-        Chain { hasher: self.clone(), hashes: Vec::new(), rest: Vec::new() }
+        let message = Vec::with_capacity(self.message_bytes());
+        let mut chain = Chain { hasher: self.clone(), hashes: Vec::new(), message };
+        chain.begin(&BlockHash::ROOT);
+        chain
     }
 
     /// Hash of one block of exactly [`BlockHasher::block_size`] tokens.
     #[must_use]
     pub fn block(&self, parent: &BlockHash, tokens: &[u32], extra: &[Vec<u8>]) -> BlockHash {
+        self.block_with(&mut Vec::with_capacity(self.message_bytes()), parent, tokens, extra)
+    }
+
+    /// Like [`BlockHasher::block`], with a buffer that a caller with many blocks uses again.
+    fn block_with(&self, message: &mut Vec<u8>, parent: &BlockHash, tokens: &[u32], extra: &[Vec<u8>]) -> BlockHash {
         debug_assert_eq!(tokens.len(), self.block_size.tokens(), "only full blocks have a hash");
-        let mut bytes = Vec::with_capacity(BlockHash::LEN + tokens.len() * 4);
-        bytes.extend_from_slice(parent.as_bytes());
-        for token in tokens {
-            bytes.extend_from_slice(&token.to_le_bytes());
-        }
+        message.clear();
+        message.extend_from_slice(parent.as_bytes());
+        push_tokens(message, tokens);
         for key in extra {
-            push_framed(&mut bytes, key);
+            push_framed(message, key);
         }
-        BlockHash::from_bytes(*blake3::keyed_hash(&self.seed, &bytes).as_bytes())
+        self.digest(message)
+    }
+
+    fn digest(&self, message: &[u8]) -> BlockHash {
+        BlockHash::from_bytes(*blake3::keyed_hash(&self.seed, message).as_bytes())
+    }
+
+    /// Length of the message of a block without extra keys.
+    fn message_bytes(&self) -> usize {
+        BlockHash::LEN + self.block_size.tokens() * TOKEN_BYTES
     }
 }
 
@@ -136,32 +152,32 @@ impl BlockHasher {
 pub struct Chain {
     hasher: BlockHasher,
     hashes: Vec<BlockHash>,
-    rest: Vec<u32>,
+    /// What will be hashed for the next block, as far as it is known: its parent and its first tokens. The one buffer serves
+    /// every block.
+    message: Vec<u8>,
 }
 
 impl Chain {
     /// Appends tokens, and hashes every block that they fill.
     pub fn extend(&mut self, mut tokens: &[u32]) {
-        let size = self.hasher.block_size.tokens();
-        if !self.rest.is_empty() {
-            let (head, tail) = tokens.split_at(tokens.len().min(size - self.rest.len()));
-            self.rest.extend_from_slice(head);
+        let full = self.hasher.message_bytes();
+        self.hashes.reserve(tokens.len() / self.hasher.block_size.tokens());
+        while !tokens.is_empty() {
+            let missing = (full - self.message.len()) / TOKEN_BYTES;
+            let (head, tail) = tokens.split_at(tokens.len().min(missing));
+            push_tokens(&mut self.message, head);
             tokens = tail;
-            if self.rest.len() < size {
-                return;
+            if self.message.len() == full {
+                let hash = self.hasher.digest(&self.message);
+                self.hashes.push(hash);
+                self.begin(&hash);
             }
-            let block = std::mem::take(&mut self.rest);
-            self.push(&block);
         }
-        let blocks = tokens.chunks_exact(size);
-        self.rest.extend_from_slice(blocks.remainder());
-        blocks.for_each(|block| self.push(block));
     }
 
-    fn push(&mut self, block: &[u32]) {
-        let parent = self.hashes.last().unwrap_or(&BlockHash::ROOT);
-        let hash = self.hasher.block(parent, block, &[]);
-        self.hashes.push(hash);
+    fn begin(&mut self, parent: &BlockHash) {
+        self.message.clear();
+        self.message.extend_from_slice(parent.as_bytes());
     }
 
     /// Hashes of the blocks filled so far.
@@ -174,6 +190,16 @@ impl Chain {
     #[must_use]
     pub fn into_hashes(self) -> Vec<BlockHash> {
         self.hashes
+    }
+}
+
+const TOKEN_BYTES: usize = size_of::<u32>();
+
+fn push_tokens(message: &mut Vec<u8>, tokens: &[u32]) {
+    let begin = message.len();
+    message.resize(begin + tokens.len() * TOKEN_BYTES, 0);
+    for (bytes, token) in message[begin..].chunks_exact_mut(TOKEN_BYTES).zip(tokens) {
+        bytes.copy_from_slice(&token.to_le_bytes());
     }
 }
 

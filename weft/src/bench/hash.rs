@@ -1,5 +1,6 @@
-//! Block hashes of prompts. The limit is BLAKE3 itself over the same messages, already laid out in memory: what the chain
-//! adds is laying them out. The messages of one prompt depend on each other, so no prompt can use BLAKE3's width.
+//! Block hashes of prompts. The limit is a bare chain of keyed BLAKE3 over the same messages, already laid out in memory:
+//! each message begins with the hash before it, so no prompt can use BLAKE3's width. BLAKE3 of all the bytes at once, which
+//! can, is shown for context: it is what chaining costs.
 
 use std::hint::black_box;
 
@@ -33,16 +34,26 @@ pub(crate) fn measure(effort: Effort) -> anyhow::Result<Measured> {
         blocks
     });
     let messages: Vec<u8> = (0..blocks * message_bytes).map(|byte| (byte % 251) as u8).collect();
-    let raw = effort.rate(|| {
-        for message in messages.chunks_exact(message_bytes) {
-            black_box(blake3::keyed_hash(hasher.seed(), black_box(message)));
+    let mut chained = messages.clone();
+    let chain = effort.rate(|| {
+        let mut parent = *BlockHash::ROOT.as_bytes();
+        for message in chained.chunks_exact_mut(message_bytes) {
+            message[..BlockHash::LEN].copy_from_slice(&parent);
+            parent = *blake3::keyed_hash(hasher.seed(), message).as_bytes();
         }
+        black_box(parent);
         blocks
     });
-    let tokens_per_block = block.tokens() as f64;
+    let wide = effort.rate(|| {
+        black_box(blake3::keyed_hash(hasher.seed(), black_box(&messages)));
+        blocks
+    });
+    let tokens = |blocks_per_s: f64| blocks_per_s * block.tokens() as f64;
+    let prompt_us = |blocks_per_s: f64| blocks as f64 / blocks_per_s * 1e6;
     let bars = vec![
-        Bar::value("tokens", ours * tokens_per_block, "tokens/s").against(raw * tokens_per_block).at_least(0.8),
-        Bar::value("prompt_16k", blocks as f64 / ours * 1e6, "us").against(blocks as f64 / raw * 1e6),
+        Bar::value("tokens", tokens(ours), "tokens/s").against(tokens(chain)).at_least(0.8),
+        Bar::value("prompt_16k", prompt_us(ours), "us").against(prompt_us(chain)),
+        Bar::value("unchained_blake3", tokens(wide), "tokens/s").against(tokens(chain)),
     ];
     Ok(Measured { params: params(json!({"block_tokens": block.get(), "prompt_tokens": PROMPT_TOKENS})), bars })
 }
