@@ -32,6 +32,10 @@ fix: ## format, and apply what clippy can
 bench: setup ## every benchmark, into docs/benchmarks.md
 	$(CARGO) build --release --locked -p weft
 	./target/release/weft bench all --write docs/benchmarks.md
+	@echo "Replaying the built-in workload without and with weft (two minutes) ..."
+	@{ printf '\n## trace\n\n`weft up --once`: the built-in workload without and with weft, through real processes.\n\n```'; \
+	   ./target/release/weft up --once --state target/bench-up --subnet 127.0.2 | grep -v '^picture:'; \
+	   printf '```\n'; } >> docs/benchmarks.md
 
 deny: ## licences, advisories, sources and bans of dependencies (installs cargo-deny)
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
