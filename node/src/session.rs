@@ -3,7 +3,8 @@
 //! # Invariants
 //! - an engine can give back only what it took (its [`weft_store::Ledger`]); one that loses count of its slots is disconnected;
 //! - requests are answered in the order they came, but for loads that wait for peers;
-//! - however the connection ends, its endpoint leaves the roster and its slots are accounted for.
+//! - however the connection ends, its slots are accounted for; its endpoint leaves the roster, unless it ended because the
+//!   node goes.
 
 mod handshake;
 mod requests;

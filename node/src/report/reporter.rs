@@ -366,9 +366,10 @@ impl Reporter {
         Ok(true)
     }
 
+    /// The engines that are attached stay listed: they serve without their node. The directory retires what they hold, as it
+    /// does when a node dies.
     async fn leave(&mut self, within: Duration) {
         let left = async {
-            self.gone.extend(std::mem::take(&mut self.endpoints).into_values().map(|endpoint| endpoint.attached.spec));
             self.remove_gone().await?;
             self.metadata.leave(&self.node.id, self.node.incarnation, within).await
         };

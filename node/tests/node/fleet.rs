@@ -107,7 +107,10 @@ async fn what_is_stored_on_one_node_is_loaded_through_the_other() {
     for node in nodes {
         node.drain(DEADLINE).await;
     }
-    assert!(fleet.group.roster().nodes.is_empty(), "a node that drains leaves the roster");
+    let roster = fleet.group.roster();
+    assert!(roster.nodes.is_empty(), "a node that drains leaves the roster");
+    assert_eq!(roster.endpoints.len(), 2, "its engines do not: they serve without it");
+    assert!(roster.holders.is_empty(), "nobody vouches for what they hold any more");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -135,8 +136,20 @@ impl Cluster {
     /// # Errors
     /// No such process.
     pub fn kill(&self, name: &str) -> Result<()> {
+        self.signal(name, Signal::KILL)
+    }
+
+    /// Asks a process to end in good order, as a rolling upgrade would.
+    ///
+    /// # Errors
+    /// No such process.
+    pub fn terminate(&self, name: &str) -> Result<()> {
+        self.signal(name, Signal::TERM)
+    }
+
+    fn signal(&self, name: &str, signal: Signal) -> Result<()> {
         let (_, pid) = self.pids()?.into_iter().find(|(running, _)| running == name).context("no such process")?;
-        kill(pid, rustix::process::Signal::KILL)
+        kill(pid, signal)
     }
 
     /// Starts a killed process again with its own configuration.
@@ -187,7 +200,7 @@ impl Cluster {
     /// # Errors
     /// It did not end.
     pub fn interrupt(&mut self) -> Result<Option<i32>> {
-        kill(self.up.id(), rustix::process::Signal::INT)?;
+        kill(self.up.id(), Signal::INT)?;
         await_that("weft up ends", || Ok(self.up.try_wait()?)).map(|status| status.code())
     }
 }
