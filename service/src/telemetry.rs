@@ -12,8 +12,8 @@ use tracing_subscriber::{EnvFilter, Layer, fmt as text};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// Filter directives of `tracing`, such as `info` or `info,weft_node=debug`. Default `info,openraft=warn`: that library
-    /// tells every step of its own.
+    /// Filter directives of `tracing`, such as `info` or `info,weft_node=debug`. Default `info,openraft=error`: that library
+    /// tells every step of its own, and warns of what is normal while a group forms, elects or stops.
     pub level: String,
     /// How a line looks. Default `text`.
     pub format: LogFormat,
@@ -31,7 +31,7 @@ pub enum LogFormat {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { level: "info,openraft=warn".to_owned(), format: LogFormat::Text }
+        Self { level: "info,openraft=error".to_owned(), format: LogFormat::Text }
     }
 }
 

@@ -81,6 +81,15 @@ impl Cluster {
         self.state.path()
     }
 
+    /// What all its processes have logged, one after the other.
+    ///
+    /// # Errors
+    /// A log can't be read.
+    pub fn logs(&self) -> Result<String> {
+        let logs = fs::read_dir(self.state().join("logs"))?;
+        logs.map(|log| Ok(fs::read_to_string(log?.path())?)).collect()
+    }
+
     /// Base URL of the router's API.
     #[must_use]
     pub fn router(&self) -> String {

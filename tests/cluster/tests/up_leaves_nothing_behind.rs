@@ -1,4 +1,4 @@
-//! One Ctrl-C ends everything that `weft up` started, and so does its death.
+//! One Ctrl-C ends everything that `weft up` started, without a word of complaint, and so does its death.
 
 use rustix::process::Signal;
 use weft_cluster_tests::{Cluster, alive, await_that, kill};
@@ -13,6 +13,12 @@ fn one_interrupt_ends_every_process() {
     assert!(left.is_empty(), "still running: {left:?}");
     assert!(!cluster.state().join("data").exists(), "data of a demonstration goes with it");
     assert!(!cluster.state().join("up.json").exists());
+
+    // Lines begin with the time: what was said since the first process was told to end.
+    let logs: Vec<_> = cluster.logs().unwrap().lines().map(str::to_owned).collect();
+    let first = logs.iter().filter(|line| line.contains("SIGTERM")).min().unwrap();
+    let complaints: Vec<_> = logs.iter().filter(|line| *line >= first && !line.contains(" INFO ")).collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
 #[test]

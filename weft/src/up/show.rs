@@ -51,8 +51,8 @@ pub(super) async fn replay(args: &UpArgs, plan: &Plan, fleet: &mut Supervisor) -
         &workload,
     )
     .await?;
-    let names: Vec<_> = std::iter::once(&router).chain(&engines).map(|process| process.name.clone()).collect();
-    fleet.stop(&names).await;
+    fleet.stop(&[router]).await;
+    fleet.stop(&engines).await;
     let with = run("with weft", args, plan.router_url(true), &workload).await?;
 
     println!("\n{}", trace::table(&[("without weft", &without), ("with weft", &with)]));

@@ -48,8 +48,16 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     restart: Restart,
-    running: Vec<(String, CancellationToken, JoinHandle<()>)>,
+    running: Vec<Running>,
     registry: Arc<Registry>,
+}
+
+#[derive(Debug)]
+struct Running {
+    name: String,
+    role: &'static str,
+    stop: CancellationToken,
+    keeper: JoinHandle<()>,
 }
 
 #[derive(Debug)]
@@ -72,7 +80,8 @@ impl Supervisor {
             let child = process.start()?;
             self.registry.put(process, Some(child.pid()))?;
             let keeper = keep(process.clone(), child, stop.clone(), self.restart, Arc::clone(&self.registry));
-            self.running.push((process.name.clone(), stop, tokio::spawn(keeper)));
+            let keeper = tokio::spawn(keeper);
+            self.running.push(Running { name: process.name.clone(), role: process.role, stop, keeper });
         }
         for process in processes {
             self.ready(process).await?;
@@ -109,23 +118,27 @@ impl Supervisor {
         )
     }
 
-    /// Stops the named processes, one after the other in the order given.
-    pub(crate) async fn stop(&mut self, names: &[String]) {
-        for name in names {
-            if let Some(at) = self.running.iter().position(|(running, ..)| running == name) {
-                let (name, stop, keeper) = self.running.remove(at);
-                stop.cancel();
-                let _ = keeper.await;
-                self.registry.remove(&name);
-            }
-        }
+    /// Stops these processes, all at once.
+    pub(crate) async fn stop(&mut self, processes: &[Process]) {
+        self.end(|running| processes.iter().any(|process| process.name == running.name)).await;
     }
 
-    /// Stops everything, last started first: the router before the engines, metadata last.
+    /// Stops everything, a role at a time, last started first: the router before the engines, metadata last. Those of one
+    /// role go together, so that none is left to look for the others.
     pub(crate) async fn stop_all(&mut self) {
-        let names: Vec<_> = self.running.iter().rev().map(|(name, ..)| name.clone()).collect();
-        self.stop(&names).await;
+        while let Some(role) = self.running.last().map(|last| last.role) {
+            self.end(|running| running.role == role).await;
+        }
         let _ = std::fs::remove_file(&self.registry.file);
+    }
+
+    async fn end(&mut self, which: impl Fn(&Running) -> bool) {
+        let ending: Vec<_> = self.running.extract_if(.., |running| which(running)).collect();
+        ending.iter().for_each(|running| running.stop.cancel());
+        for Running { name, keeper, .. } in ending {
+            let _ = keeper.await;
+            self.registry.remove(&name);
+        }
     }
 }
 
