@@ -55,7 +55,8 @@ impl Quarantine {
         arena: ArenaLease,
         ledger: Ledger,
     ) {
-        if ledger.is_empty() {
+        // With the daemon its memory goes too, as soon as no engine maps it any more.
+        if ledger.is_empty() || self.stop.is_cancelled() {
             return;
         }
         tracing::warn!(

@@ -90,6 +90,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: UnixStream, session: 
     };
     match outcome {
         Ok(()) => {}
+        Err(SessionError::Stopped) => tracing::debug!(attachment = attachment.0, "engine session ended with the node"),
         Err(SessionError::Frame(FrameError::Closed)) => tracing::info!(attachment = attachment.0, "engine gone"),
         Err(error) => tracing::warn!(attachment = attachment.0, %error, "engine session ended"),
     }

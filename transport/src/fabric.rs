@@ -56,6 +56,7 @@ pub(crate) struct Core {
     pub(crate) versions: VersionRange,
     pub(crate) metrics: Metrics,
     pub(crate) refusals: Refusals,
+    closed: AtomicBool,
 }
 
 impl Fabric {
@@ -90,6 +91,7 @@ impl Fabric {
             versions,
             refusals: Refusals::new(identity.me.clone(), metrics.clone()),
             metrics,
+            closed: AtomicBool::new(false),
         };
         Ok(Self(Arc::new(Inner {
             core: Arc::new(core),
@@ -177,6 +179,12 @@ impl Fabric {
         let _ = tokio::time::timeout(CLOSE_MAX, self.0.core.endpoint.wait_idle()).await;
     }
 
+    /// Whether it was closed: no call can succeed any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.core.closed.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.0.core
     }
@@ -219,6 +227,7 @@ impl Fabric {
 impl Core {
     /// Ends every task of the fabric too: each waits on the endpoint, or on one of its connections.
     fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
         self.endpoint.close(codes::CLOSED.into(), b"the process is going away");
     }
 }

@@ -166,7 +166,7 @@ impl WatchEnd {
     }
 }
 
-/// Follows one member after another, for ever.
+/// Follows one member after another, until the fabric is closed.
 async fn follow(shared: Arc<Shared>, client: MetadataClient) {
     let mut backoff = Backoff::new();
     let mut resume = None;
@@ -176,6 +176,9 @@ async fn follow(shared: Arc<Shared>, client: MetadataClient) {
         let member = client.group.lock().reader();
         let mut session = Session { shared: &shared, resume, aside: None, following: false };
         let end = session.run(&client, member).await;
+        if client.fabric.is_closed() {
+            return;
+        }
         shared.metrics.ended(end.reason());
         if session.following {
             backoff = Backoff::new();

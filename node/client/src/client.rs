@@ -97,7 +97,7 @@ impl NodeClient {
     ///
     /// `fill` runs inside this future, once for each block that is written, and must write every byte.
     pub async fn store<F: FnMut(usize, &mut [u8]) + Send>(&self, blocks: &[BlockHash], mut fill: F) -> Stored {
-        match self.live().filter(|link| !link.is_draining()) {
+        match self.live().filter(|link| !link.is_ending()) {
             Some(link) => store::store(&link, blocks, &mut fill, self.deadline).await,
             None => Stored { refused: blocks.len(), ..Stored::default() },
         }
@@ -113,6 +113,7 @@ impl NodeClient {
     /// Detaches properly: the endpoint leaves the roster, and the client stays detached. Blocks still held stay readable.
     pub async fn detach(&self) {
         if let Some(link) = self.live() {
+            link.end_soon();
             drop(link.call(&ToNode::Detach(Detach {}), self.deadline).await);
         }
         self.stop.cancel();

@@ -56,3 +56,11 @@ pub enum AttachError {
         source: RegionError,
     },
 }
+
+impl AttachError {
+    /// Whether it says no more than that no daemon runs.
+    pub(crate) fn is_absence(&self) -> bool {
+        let Self::Connect { source, .. } = self else { return false };
+        matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    }
+}

@@ -61,7 +61,8 @@ pub(crate) struct Link {
     returned: Mutex<Returned>,
     returned_some: Notify,
     closed: CancellationToken,
-    draining: AtomicBool,
+    /// Either side said that the connection is about to end.
+    ending: AtomicBool,
     born: Instant,
     /// Microseconds since `born`.
     heard: AtomicU64,
@@ -104,7 +105,7 @@ impl Link {
             returned: Mutex::default(),
             returned_some: Notify::new(),
             closed: CancellationToken::new(),
-            draining: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             born: Instant::now(),
             heard: AtomicU64::new(0),
             paused_until: AtomicU64::new(0),
@@ -120,9 +121,14 @@ impl Link {
         &self.region
     }
 
-    /// The daemon is about to go: it takes no stores.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+    /// The connection is about to end, as one side told the other: it takes no stores.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    /// We are about to end it.
+    pub(crate) fn end_soon(&self) {
+        self.ending.store(true, Ordering::Relaxed);
     }
 
     /// The daemon did not answer a moment ago.
@@ -218,7 +224,12 @@ impl Link {
         let unexpected = || FrameError::Unexpected { kind: frame.kind };
         let message = ToEngine::decode(frame.kind, &frame.message)?.ok_or_else(unexpected)?;
         if let ToEngine::Draining(_) = message {
-            self.draining.store(true, Ordering::Relaxed);
+            if !self.ending.swap(true, Ordering::Relaxed) {
+                tracing::info!(
+                    attachment = self.attachment.0,
+                    "the node daemon drains: stores are refused, and loads miss once it is gone, until one is back"
+                );
+            }
             return Ok(());
         }
         let waiting = self.calls.lock().waiting.remove(&frame.call).ok_or_else(unexpected)?;

@@ -25,15 +25,21 @@ pub(crate) async fn supervise(
 ) {
     loop {
         let Some(link) = current.upgrade().and_then(|current| current.load_full()) else { return };
-        tokio::select! {
-            () = link.closed().cancelled() => {}
-            () = stop.cancelled() => link.closed().cancel(),
-        }
+        let announced = tokio::select! {
+            () = link.closed().cancelled() => link.is_ending(),
+            () = stop.cancelled() => {
+                link.closed().cancel();
+                true
+            }
+        };
         drop(link);
         let Some(slot) = current.upgrade() else { return };
         slot.store(None);
         drop(slot);
-        tracing::warn!(socket = %config.socket.display(), "detached: loads miss and stores are refused until the daemon is back");
+        if !announced {
+            let socket = config.socket.display();
+            tracing::warn!(%socket, "detached: loads miss and stores are refused until the daemon is back");
+        }
         let link = tokio::select! {
             link = reconnect(&config, &keepsake) => link,
             () = stop.cancelled() => return,
@@ -51,6 +57,8 @@ async fn reconnect(config: &AttachConfig, keepsake: &Arc<Keepsake>) -> Arc<Link>
         backoff = (backoff * 2).min(BACKOFF_MAX);
         match Link::open(config, keepsake).await {
             Ok(link) => return link,
+            // As was said when the link ended.
+            Err(error) if error.is_absence() => {}
             Err(error) => {
                 if matches!(error, AttachError::Refused { retry: false, .. }) {
                     // Whoever has to mend that takes longer than a restart.

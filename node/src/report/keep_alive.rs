@@ -11,7 +11,8 @@ use weft_types::{Incarnation, NodeId};
 /// Keep-alives in one lease: four, so that two may be lost with time to spare.
 const BEATS_PER_LEASE: u32 = 4;
 
-/// Renews the lease while there is one, and says when metadata no longer knows us.
+/// Renews the lease while there is one, and says when metadata no longer knows us. A node that leaves gives its lease up
+/// first: that it is unknown afterwards is as it should be.
 pub(crate) async fn keep_alive(
     metadata: MetadataClient,
     node: NodeId,
@@ -22,12 +23,16 @@ pub(crate) async fn keep_alive(
 ) {
     let beats = async {
         loop {
-            let Ok(Some(lease)) = lease.wait_for(Option::is_some).await.map(|lease| *lease) else { return };
-            let beat = lease / BEATS_PER_LEASE;
+            let Ok(Some(term)) = lease.wait_for(Option::is_some).await.map(|lease| *lease) else { return };
+            let beat = term / BEATS_PER_LEASE;
             tokio::time::sleep(beat).await;
+            if lease.borrow().is_none() {
+                continue;
+            }
             // A late answer is worth as much as an early one, as long as it comes within the lease.
-            match metadata.keep_alive(&node, incarnation, lease / 2).await {
+            match metadata.keep_alive(&node, incarnation, term / 2).await {
                 Ok(true) => {}
+                _ if lease.borrow().is_none() => {}
                 Ok(false) => {
                     tracing::warn!(%node, %incarnation, "metadata took this node for dead: joining again");
                     unknown.notify_one();

@@ -369,6 +369,7 @@ impl Reporter {
     /// The engines that are attached stay listed: they serve without their node. The directory retires what they hold, as it
     /// does when a node dies.
     async fn leave(&mut self, within: Duration) {
+        self.lease.send_replace(None);
         let left = async {
             self.remove_gone().await?;
             self.metadata.leave(&self.node.id, self.node.incarnation, within).await
