@@ -28,6 +28,8 @@ pub(crate) enum Refusal {
     Method { path: String, allowed: &'static str },
     #[error("the body is larger than {bytes_max} bytes")]
     TooLarge { bytes_max: u64 },
+    #[error("the body is encoded as '{encoding}': expected plain JSON, without a content-encoding header")]
+    Encoding { encoding: String },
     #[error("the body did not arrive within {within:?}")]
     SlowBody { within: Duration },
     #[error("{in_flight} requests are in flight, which is the limit: try again in a second")]
@@ -48,6 +50,7 @@ impl Refusal {
             Self::UnknownPath { .. } => (StatusCode::NOT_FOUND, BAD, "unknown_url"),
             Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, BAD, "method_not_allowed"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, BAD, "body_too_large"),
+            Self::Encoding { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, BAD, "unsupported_encoding"),
             Self::SlowBody { .. } => (StatusCode::REQUEST_TIMEOUT, BAD, "body_timeout"),
             Self::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", "overloaded"),
             Self::NoEndpoint { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", "no_endpoint"),

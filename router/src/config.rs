@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use weft_policy::{Policy, Priors};
 use weft_service::config::{IdentityFiles, duration};
 use weft_types::{ByteSize, EndpointId, Name};
@@ -113,6 +114,48 @@ pub struct HealthConfig {
     pub path: String,
 }
 
+/// A setting that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{setting} is {got}: expected {expected}")]
+pub struct InvalidConfig {
+    /// Its name.
+    setting: &'static str,
+    /// As configured.
+    got: String,
+    /// What it has to be.
+    expected: String,
+}
+
+impl Config {
+    /// Refuses settings that no router could run with.
+    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
+        let Limits { requests, connections, .. } = self.limits;
+        for (setting, got) in [("limits.requests", requests), ("limits.connections", connections)] {
+            if !(1..=Semaphore::MAX_PERMITS).contains(&got) {
+                let expected = format!("1 to {}", Semaphore::MAX_PERMITS);
+                return Err(InvalidConfig { setting, got: got.to_string(), expected });
+            }
+        }
+        let (limits, health) = (&self.limits, &self.health);
+        let spans = [
+            ("limits.head_within", limits.head_within),
+            ("limits.body_within", limits.body_within),
+            ("limits.client_stall", limits.client_stall),
+            ("limits.connect_within", limits.connect_within),
+            ("limits.first_byte_within", limits.first_byte_within),
+            ("limits.endpoint_stall", limits.endpoint_stall),
+            ("health.every", health.every),
+            ("health.within", health.within),
+        ];
+        match spans.into_iter().find(|(_, span)| span.is_zero()) {
+            None => Ok(()),
+            Some((setting, _)) => {
+                Err(InvalidConfig { setting, got: "0s".to_owned(), expected: "a time over 0, such as 2s".to_owned() })
+            }
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -187,7 +230,19 @@ mod tests {
         );
         assert_eq!(config.limits.requests, Limits::default().requests);
         assert_eq!(config.priors, Priors { prefill_tokens_per_second: 20_000.0, ..Priors::default() });
+        config.check().unwrap();
         let error = toml::from_str::<Config>("[limits]\nbodies = 1").unwrap_err().to_string();
         assert!(error.contains("unknown field `bodies`"), "{error}");
+    }
+    #[test]
+    fn what_no_router_could_run_with_is_refused_by_name() {
+        for (text, expected) in [
+            ("[limits]\nrequests = 0", "limits.requests is 0: expected 1 to "),
+            ("[limits]\nconnections = 4611686018427387904", "limits.connections is 4611686018427387904"),
+            ("[health]\nevery = '0s'", "health.every is 0s: expected a time over 0"),
+        ] {
+            let error = toml::from_str::<Config>(text).unwrap().check().unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
     }
 }

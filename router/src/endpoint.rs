@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Uri};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use weft_types::{EndpointId, Incarnation};
 
 /// Name of the header that says which endpoint answered.
@@ -22,6 +23,8 @@ pub(crate) struct Endpoint {
     /// Path of the base URL, without a trailing slash.
     base: String,
     health: Mutex<Health>,
+    /// Told at every probe that it leaves unanswered while it is out.
+    silent: Notify,
 }
 
 /// Why a URL is not an endpoint's.
@@ -42,6 +45,16 @@ struct Health {
     failed_requests: u32,
     /// Probes that pass before this don't count.
     not_before: Option<Instant>,
+}
+
+/// What a probe found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Probe {
+    Passed,
+    /// It answered, with something else than success.
+    Unwell,
+    /// It did not answer.
+    Silent,
 }
 
 /// What changed.
@@ -69,6 +82,7 @@ impl Endpoint {
             authority,
             incarnation,
             health: Mutex::default(),
+            silent: Notify::new(),
             id,
         })
     }
@@ -87,26 +101,41 @@ impl Endpoint {
         !self.health.lock().out
     }
 
+    /// Resolves when it is found to answer nobody: what waits for its first byte need not wait longer. One that answers
+    /// that it is unwell, as one that drains does, may still answer what it has.
+    pub(crate) async fn falls_silent(&self) {
+        self.silent.notified().await;
+    }
+
     /// It answered a request.
     pub(crate) fn answered(&self) {
         self.health.lock().failed_requests = 0;
     }
 
-    /// A request did not reach it, or its answer broke.
+    /// A request did not reach it, or its answer broke. Those that were under way when it went out tell nothing new.
     pub(crate) fn failed(&self, now: Instant) -> Change {
         let mut health = self.health.lock();
+        if health.out {
+            return Change::None;
+        }
         let doublings = health.failed_requests.min(Self::OUT_DOUBLINGS);
         health.failed_requests = health.failed_requests.saturating_add(1);
         health.not_before = Some(now + Self::OUT_FIRST * 2_u32.pow(doublings));
         health.put_out()
     }
 
-    /// A probe passed or failed; `failures_max` failed ones in a row put it out.
-    pub(crate) fn probed(&self, passed: bool, now: Instant, failures_max: u32) -> Change {
+    /// What a probe found; `failures_max` failed ones in a row put it out.
+    pub(crate) fn probed(&self, probe: Probe, now: Instant, failures_max: u32) -> Change {
         let mut health = self.health.lock();
-        if !passed {
+        if probe != Probe::Passed {
             health.failed_probes = health.failed_probes.saturating_add(1);
-            return if health.failed_probes >= failures_max { health.put_out() } else { Change::None };
+            if health.failed_probes < failures_max {
+                return Change::None;
+            }
+            if probe == Probe::Silent {
+                self.silent.notify_waiters();
+            }
+            return health.put_out();
         }
         health.failed_probes = 0;
         if !health.out || health.not_before.is_some_and(|at| now < at) {
@@ -149,20 +178,27 @@ mod tests {
         assert_eq!(endpoint.failed(at(0.0)), Change::Out);
         assert_eq!(endpoint.failed(at(0.0)), Change::None, "it was out already");
         assert!(!endpoint.is_healthy());
-        assert_eq!(endpoint.probed(true, at(1.9), 3), Change::None, "two failures: 2 s");
-        assert_eq!(endpoint.probed(true, at(2.1), 3), Change::Back);
+        assert_eq!(endpoint.probed(Probe::Passed, at(0.9), 3), Change::None);
+        assert_eq!(
+            endpoint.probed(Probe::Passed, at(1.1), 3),
+            Change::Back,
+            "one crash, however many requests met it: 1 s"
+        );
+        assert_eq!(endpoint.failed(at(2.0)), Change::Out);
+        assert_eq!(endpoint.probed(Probe::Passed, at(3.9), 3), Change::None, "the second in a row: 2 s");
+        assert_eq!(endpoint.probed(Probe::Passed, at(4.1), 3), Change::Back);
         endpoint.answered();
-        assert_eq!(endpoint.failed(at(3.0)), Change::Out);
-        assert_eq!(endpoint.probed(true, at(4.1), 3), Change::Back, "an answer in between: 1 s again");
+        assert_eq!(endpoint.failed(at(5.0)), Change::Out);
+        assert_eq!(endpoint.probed(Probe::Passed, at(6.1), 3), Change::Back, "an answer in between: 1 s again");
     }
 
     #[test]
     fn probes_put_out_only_in_a_row() {
         let (endpoint, now) = (endpoint("http://e").unwrap(), Instant::now());
-        for passed in [false, false, true, false, false] {
-            assert_eq!(endpoint.probed(passed, now, 3), Change::None);
+        for probe in [Probe::Unwell, Probe::Silent, Probe::Passed, Probe::Silent, Probe::Unwell] {
+            assert_eq!(endpoint.probed(probe, now, 3), Change::None);
         }
-        assert_eq!(endpoint.probed(false, now, 3), Change::Out);
-        assert_eq!(endpoint.probed(true, now, 3), Change::Back);
+        assert_eq!(endpoint.probed(Probe::Unwell, now, 3), Change::Out);
+        assert_eq!(endpoint.probed(Probe::Passed, now, 3), Change::Back);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt, Either, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -73,15 +73,17 @@ impl Gateway {
     pub(crate) async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
         match (request.method(), path) {
-            (&Method::GET, "/health") => answer::health(self.ready()),
-            (_, "/health") => Refusal::Method { path: path.to_owned(), allowed: "GET" }.into_response(),
-            (&Method::GET, "/v1/models") => answer::models(self.models.load().names()),
+            (&Method::GET | &Method::HEAD, "/health") => answer::health(self.ready()),
+            (&Method::GET | &Method::HEAD, "/v1/models") => answer::models(self.models.load().names()),
             (&Method::POST, "/v1/chat/completions") => self.exchange(Surface::Chat, request).await,
             (&Method::POST, "/v1/completions") => self.exchange(Surface::Completion, request).await,
             (_, "/v1/chat/completions" | "/v1/completions") => {
                 Refusal::Method { path: path.to_owned(), allowed: "POST" }.into_response()
             }
-            (_, path) if path.starts_with("/v1/") => self.exchange(Surface::Other, request).await,
+            (_, "/health" | "/v1/models") => {
+                Refusal::Method { path: path.to_owned(), allowed: "GET, HEAD" }.into_response()
+            }
+            (_, path) if passes(path) => self.exchange(Surface::Other, request).await,
             (_, path) => Refusal::UnknownPath { path: path.to_owned() }.into_response(),
         }
     }
@@ -142,6 +144,9 @@ impl Gateway {
     }
 
     async fn read_body(&self, head: &request::Parts, body: Incoming) -> Result<Bytes, Refusal> {
+        if let Some(encoding) = head.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+            return Err(Refusal::Encoding { encoding: brief(&String::from_utf8_lossy(encoding.as_bytes())) });
+        }
         let bytes_max = self.limits.body.bytes();
         let too_large = Refusal::TooLarge { bytes_max };
         let announced = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -165,7 +170,11 @@ impl Gateway {
         let mut busy = None;
         while tried.len() < ATTEMPTS {
             let Some((decision, endpoint)) = self.decide(&routing, &tried, exchange) else { break };
-            match self.upstream.ask(&endpoint, &routing.ask).await {
+            let asked = tokio::select! {
+                asked = self.upstream.ask(&endpoint, &routing.ask) => asked,
+                () = endpoint.falls_silent() => Err("it leaves probes unanswered".to_owned()),
+            };
+            match asked {
                 Ok(arrived) => {
                     endpoint.answered();
                     let unavailable = unavailable(arrived.head.status);
@@ -253,6 +262,12 @@ impl Routing<'_> {
     }
 }
 
+/// What stays below `/v1/` at whoever reads it: `/v1/../metrics` of an engine is not for clients.
+fn passes(path: &str) -> bool {
+    let dots = |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+    path.starts_with("/v1/") && !path.split('/').any(dots)
+}
+
 /// The model that a body names, and whether it asks for a stream.
 fn named<'m>(models: &'m Models, surface: Surface, body: &[u8]) -> Result<(&'m Arc<Model>, bool), Refusal> {
     let scan = match Scan::parse(body) {
@@ -268,9 +283,15 @@ fn named<'m>(models: &'m Models, surface: Surface, body: &[u8]) -> Result<(&'m A
     let known = || models.names().collect::<Vec<_>>().join(", ");
     match (model, scan.model) {
         (Some(model), _) => Ok((model, scan.stream.unwrap_or(false))),
-        (None, Some(asked)) => Err(Refusal::UnknownModel { asked: asked.into_owned(), known: known() }),
+        (None, Some(asked)) => Err(Refusal::UnknownModel { asked: brief(&asked), known: known() }),
         (None, None) => Err(Refusal::BadRequest(format!("name a model in the body; known models: {}", known()))),
     }
+}
+
+/// As much of a client's text as an answer to it repeats.
+fn brief(text: &str) -> String {
+    const CHARS_MAX: usize = 80;
+    text.chars().take(CHARS_MAX).collect()
 }
 
 fn ask(head: request::Parts, body: Bytes, id: &str) -> Result<Ask, Refusal> {

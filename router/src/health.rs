@@ -30,8 +30,8 @@ pub(crate) async fn probe(gateway: Arc<Gateway>, config: HealthConfig, path: Pat
 }
 
 async fn probe_one(gateway: &Gateway, endpoint: &Endpoint, config: &HealthConfig, path: &PathAndQuery) {
-    let passed = gateway.upstream.probe(endpoint, path, config.within).await;
-    match endpoint.probed(passed, Instant::now(), config.failures) {
+    let found = gateway.upstream.probe(endpoint, path, config.within).await;
+    match endpoint.probed(found, Instant::now(), config.failures) {
         Change::None => {}
         Change::Out => warn!(endpoint = %endpoint.id, url = %endpoint.url, "endpoint fails its probes: it is out"),
         Change::Back => info!(endpoint = %endpoint.id, "endpoint passes its probes: it is back"),

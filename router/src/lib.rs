@@ -35,7 +35,7 @@ mod server;
 mod stall;
 mod upstream;
 
-pub use config::{Config, EndpointConfig, HealthConfig, Limits, ModelConfig};
+pub use config::{Config, EndpointConfig, HealthConfig, InvalidConfig, Limits, ModelConfig};
 pub use residency::Residency;
 pub use router::{BindError, Router};
 pub use weft_policy::{Policy, Priors};

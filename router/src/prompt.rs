@@ -17,6 +17,7 @@ use crate::residency::{Holdings, Residency};
 
 /// What every body is scanned for; the rest of it is checked to be JSON and left alone.
 #[derive(Debug, Default, Deserialize)]
+#[serde(expecting = "a JSON object with a model and a prompt")]
 pub(crate) struct Scan<'a> {
     #[serde(borrow)]
     pub(crate) model: Option<Cow<'a, str>>,
@@ -78,7 +79,7 @@ impl Prompt {
 pub(crate) struct Prompts {
     residency: Arc<dyn Residency>,
     /// Tokenising is pure CPU work: more at once than cores only makes all of them late.
-    cores: Semaphore,
+    cores: Arc<Semaphore>,
 }
 
 impl Prompts {
@@ -88,7 +89,7 @@ impl Prompts {
 
     pub(crate) fn new(residency: Arc<dyn Residency>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { residency, cores: Semaphore::new(cores) }
+        Self { residency, cores: Arc::new(Semaphore::new(cores)) }
     }
 
     /// The prompt of a request, and who holds how much of it.
@@ -101,9 +102,13 @@ impl Prompts {
         if body.len() <= Self::INLINE_BYTES_MAX {
             return read(surface, model, &files, body, &*self.residency);
         }
-        let _core = self.cores.acquire().await.expect("the semaphore is never closed");
+        let core = Arc::clone(&self.cores).acquire_owned().await.expect("the semaphore is never closed");
         let (model, body, residency) = (Arc::clone(model), body.clone(), Arc::clone(&self.residency));
-        let reading = tokio::task::spawn_blocking(move || read(surface, &model, &files, &body, &*residency));
+        let reading = tokio::task::spawn_blocking(move || {
+            // Not given back by a client that hangs up: the work goes on, and would be joined by more than there are cores.
+            let _core = core;
+            read(surface, &model, &files, &body, &*residency)
+        });
         reading.await.map_err(|error| Refusal::BadRequest(format!("the prompt could not be read: {error}")))?
     }
 }

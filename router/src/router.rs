@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
-use weft_metadata_client::{FollowerMetrics, MetadataClient};
+use weft_metadata_client::{Follower, FollowerMetrics, MetadataClient};
 use weft_policy::Fleet;
 use weft_service::admin::{Admin, AdminError, Hooks};
 use weft_service::config::ConfigError;
@@ -22,7 +22,7 @@ use weft_tokens::{ModelFiles, TokensError};
 use weft_transport::{Fabric, Identity, IdentityError, Profile};
 use weft_types::{Name, Roster};
 
-use crate::config::Config;
+use crate::config::{Config, InvalidConfig};
 use crate::endpoint::{Endpoint, UrlError};
 use crate::gateway::Gateway;
 use crate::health;
@@ -39,7 +39,7 @@ pub struct Router {
     gateway: Arc<Gateway>,
     server: Server,
     admin: Admin,
-    fabric: Option<Fabric>,
+    metadata: Option<(Follower, Fabric)>,
     _tasks: DropGuard,
 }
 
@@ -80,6 +80,9 @@ pub enum BindError {
         #[source]
         source: TokensError,
     },
+    /// A setting that cannot be.
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
     /// A static endpoint's URL.
     #[error(transparent)]
     Endpoint(#[from] UrlError),
@@ -106,7 +109,7 @@ impl Router {
         let fabric = Fabric::bind(config.fabric, Profile::Control, &identity, metrics)?;
         let client = MetadataClient::new(fabric.clone(), config.metadata.clone());
         let follower = client.follow(FollowerMetrics::register(&telemetry.registry));
-        Self::start(config, telemetry, Arc::new(follower), Some(fabric)).await
+        Self::start(config, telemetry, Arc::new(follower.clone()), Some((follower, fabric))).await
     }
 
     /// As [`Router::bind`], with a directory that is kept by somebody else.
@@ -125,8 +128,9 @@ impl Router {
         config: Config,
         telemetry: &Telemetry,
         residency: Arc<dyn Residency>,
-        fabric: Option<Fabric>,
+        metadata: Option<(Follower, Fabric)>,
     ) -> Result<Self, BindError> {
+        config.check()?;
         let http_error = |source| BindError::Http { addr: config.http, source };
         let listener = TcpListener::bind(config.http).await.map_err(http_error)?;
         let probe_path: PathAndQuery =
@@ -151,7 +155,7 @@ impl Router {
         let probing = health::probe(Arc::clone(&gateway), config.health, probe_path);
         tokio::spawn(stop.clone().run_until_cancelled_owned(probing));
         tokio::spawn(stop.clone().run_until_cancelled_owned(updating.run(rosters, Arc::clone(&gateway))));
-        Ok(Self { gateway, server, admin, fabric, _tasks: stop.drop_guard() })
+        Ok(Self { gateway, server, admin, metadata, _tasks: stop.drop_guard() })
     }
 
     /// Where clients come.
@@ -172,7 +176,8 @@ impl Router {
         if !self.server.drain(within).await {
             warn!("requests were still in flight after {within:?}: cut off");
         }
-        if let Some(fabric) = &self.fabric {
+        if let Some((follower, fabric)) = &self.metadata {
+            follower.stop();
             fabric.close().await;
         }
     }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use weft_service::run::chain;
 
 use crate::config::Limits;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Probe};
 
 /// Connections to every engine.
 #[derive(Debug)]
@@ -79,19 +79,19 @@ impl Upstream {
         timeout(within, arriving).await.unwrap_or_else(|_| Err(format!("no byte of an answer within {within:?}")))
     }
 
-    /// `GET`s a path; true for a 2xx within the time.
-    pub(crate) async fn probe(&self, endpoint: &Endpoint, path: &PathAndQuery, within: Duration) -> bool {
-        let Ok(uri) = endpoint.uri(path) else { return false };
+    /// `GET`s a path; passed is a 2xx within the time.
+    pub(crate) async fn probe(&self, endpoint: &Endpoint, path: &PathAndQuery, within: Duration) -> Probe {
+        let Ok(uri) = endpoint.uri(path) else { return Probe::Unwell };
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.uri_mut() = uri;
         let probing = async {
             let response = self.client.request(request).await.ok()?;
-            let passed = response.status().is_success();
+            let found = if response.status().is_success() { Probe::Passed } else { Probe::Unwell };
             // Read to its end, so that the connection can be used again.
             response.into_body().collect().await.ok()?;
-            Some(passed)
+            Some(found)
         };
-        timeout(within, probing).await.ok().flatten().unwrap_or(false)
+        timeout(within, probing).await.ok().flatten().unwrap_or(Probe::Silent)
     }
 }
 

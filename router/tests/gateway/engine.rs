@@ -25,6 +25,8 @@ type Answer = Response<UnsyncBoxBody<Bytes, std::io::Error>>;
 pub(crate) struct Engine {
     pub(crate) addr: SocketAddr,
     pub(crate) healthy: Arc<AtomicBool>,
+    /// Once cancelled, probes are left unanswered.
+    frozen: CancellationToken,
     asked: mpsc::Receiver<Asked>,
     stop: CancellationToken,
 }
@@ -57,15 +59,16 @@ impl Engine {
     pub(crate) async fn start_at(addr: SocketAddr) -> Self {
         let listener = TcpListener::bind(addr).await.unwrap();
         let (addr, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let healthy = Arc::new(AtomicBool::new(true));
+        let (healthy, frozen) = (Arc::new(AtomicBool::new(true)), CancellationToken::new());
         let (to_test, asked) = mpsc::channel(64);
         tokio::spawn(stop.clone().run_until_cancelled_owned(serve(
             listener,
             to_test,
             Arc::clone(&healthy),
+            frozen.clone(),
             stop.clone(),
         )));
-        Self { addr, healthy, asked, stop }
+        Self { addr, healthy, frozen, asked, stop }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -75,6 +78,11 @@ impl Engine {
     /// The next request.
     pub(crate) async fn asked(&mut self) -> Asked {
         soon(self.asked.recv()).await.unwrap()
+    }
+
+    /// Answers no probe from now on, as a process that is stopped or hangs.
+    pub(crate) fn freeze(&self) {
+        self.frozen.cancel();
     }
 
     /// No request has arrived that was not taken.
@@ -143,11 +151,17 @@ impl Streaming {
     }
 }
 
-async fn serve(listener: TcpListener, to_test: mpsc::Sender<Asked>, healthy: Arc<AtomicBool>, stop: CancellationToken) {
+async fn serve(
+    listener: TcpListener,
+    to_test: mpsc::Sender<Asked>,
+    healthy: Arc<AtomicBool>,
+    frozen: CancellationToken,
+    stop: CancellationToken,
+) {
     loop {
         let (socket, _) = listener.accept().await.unwrap();
-        let (to_test, healthy) = (to_test.clone(), Arc::clone(&healthy));
-        let service = service_fn(move |request| answer(request, to_test.clone(), Arc::clone(&healthy)));
+        let (to_test, healthy, frozen) = (to_test.clone(), Arc::clone(&healthy), frozen.clone());
+        let service = service_fn(move |request| answer(request, to_test.clone(), Arc::clone(&healthy), frozen.clone()));
         let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
         tokio::spawn(stop.clone().run_until_cancelled_owned(connection));
     }
@@ -157,8 +171,12 @@ async fn answer(
     request: Request<Incoming>,
     to_test: mpsc::Sender<Asked>,
     healthy: Arc<AtomicBool>,
+    frozen: CancellationToken,
 ) -> Result<Answer, std::io::Error> {
     if request.uri().path() == "/health" {
+        if frozen.is_cancelled() {
+            std::future::pending::<()>().await;
+        }
         let status = if healthy.load(Ordering::SeqCst) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let body = Full::default().map_err(|never: Infallible| match never {});
         return Ok(Response::builder().status(status).body(UnsyncBoxBody::new(body)).unwrap());

@@ -109,6 +109,35 @@ async fn an_engine_that_dies_between_head_and_first_byte_is_replaced() {
     assert_eq!(text(answer).await, "data: {}\n\n");
 }
 
+/// Frozen, with its connections open: no request to it ends by itself for minutes.
+#[tokio::test]
+async fn an_engine_that_answers_no_probe_loses_the_requests_that_wait_for_it() {
+    let (mut frozen, mut well) = (Engine::start().await, Engine::start().await);
+    let cluster = Cluster::of(&[&frozen, &well], |config| {
+        config.policy = weft_router::Policy::RoundRobin;
+        config.health.within = std::time::Duration::from_millis(50);
+    })
+    .await;
+    let answering = cluster.posting(CHAT, &chat("hello", true));
+    let waiting = frozen.asked().await;
+    frozen.freeze();
+    well.asked().await.answer_json("{}");
+    assert_eq!(endpoint(&answering.await.unwrap()), "e1");
+    waiting.gone().await;
+}
+
+#[tokio::test]
+async fn an_engine_that_says_it_drains_keeps_the_requests_that_wait_for_it() {
+    let (mut draining, well) = (Engine::start().await, Engine::start().await);
+    let cluster = Cluster::of(&[&draining, &well], |config| config.policy = weft_router::Policy::RoundRobin).await;
+    let answering = cluster.posting(CHAT, &chat("hello", true));
+    let waiting = draining.asked().await;
+    draining.healthy.store(false, Ordering::SeqCst);
+    cluster.metric("weft_router_endpoints{state=\"out\"} 1").await;
+    waiting.answer_json("{}");
+    assert_eq!(endpoint(&answering.await.unwrap()), "e0");
+}
+
 #[tokio::test]
 async fn two_endpoints_are_tried_and_no_more() {
     let (mut first, mut second, mut third) = (Engine::start().await, Engine::start().await, Engine::start().await);

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use crate::cluster::{CHAT, COMPLETIONS, Cluster, chat, chunk, endpoint, text};
+use crate::cluster::{CHAT, COMPLETIONS, Cluster, chat, chunk, endpoint, soon, text};
 use crate::engine::Engine;
 
 #[tokio::test]
@@ -99,6 +99,10 @@ async fn what_is_asked_wrongly_is_answered_in_the_shape_of_openai() {
             "'gpt' is not served here; known models: other, sim-8b",
         ),
         (COMPLETIONS, "{\"model\": \"sim-8b\", \"prompt\": [4096]}", 400, "invalid_request", "expected 0 to 4095"),
+        (CHAT, "[]", 400, "invalid_request", "expected a JSON object with a model and a prompt"),
+        ("/v1/../metrics", "{}", 404, "unknown_url", "there is no /v1/../metrics here"),
+        ("/v1/%2E%2e/metrics", "{}", 404, "unknown_url", "there is no "),
+        ("/v1/models", "{}", 405, "method_not_allowed", "/v1/models takes GET, HEAD only"),
         ("/v2/nothing", "{}", 404, "unknown_url", "there is no /v2/nothing here"),
     ];
     for (path, body, status, code, message) in cases {
@@ -113,6 +117,13 @@ async fn what_is_asked_wrongly_is_answered_in_the_shape_of_openai() {
         (answer.status(), answer.headers()["allow"].to_str().unwrap()),
         (StatusCode::METHOD_NOT_ALLOWED, "POST")
     );
+    let mut packed = cluster.request(CHAT, "\u{1f}\u{8b}");
+    packed.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+    let answer = soon(cluster.client.request(packed)).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert!(text(answer).await.contains("encoded as 'gzip': expected plain JSON"));
+    let long = chat("hello", false).replace("sim-8b", &"n".repeat(10_000));
+    assert!(text(cluster.post(CHAT, &long).await).await.len() < 400, "an answer does not repeat all it was sent");
     assert!(engine.is_idle(), "none of it reached an engine");
 }
 
