@@ -36,10 +36,10 @@ pub(crate) struct UpArgs {
     #[arg(long)]
     pub(crate) trace: Option<PathBuf>,
     /// Requests to replay; the trace is cut there.
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 400, value_parser = at_least_one::<usize>)]
     pub(crate) requests: usize,
     /// How much faster than recorded requests arrive.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = speed)]
     pub(crate) speed: f64,
     /// Only start the cluster.
     #[arg(long)]
@@ -51,13 +51,13 @@ pub(crate) struct UpArgs {
     #[arg(long, value_enum, default_value_t = Restart::Always)]
     pub(crate) restart: Restart,
     /// Prefill speed of a simulated engine, tokens a second.
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 20_000, value_parser = at_least_one::<u32>)]
     pub(crate) prefill: u32,
     /// Device tier of a simulated engine, tokens.
     #[arg(long, default_value_t = 40_000)]
     pub(crate) device_tokens: u64,
     /// KV bytes of a token; every one of them is stored, moved and compared.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = at_least_one::<u32>)]
     pub(crate) kv_bytes: u32,
     /// Host memory of a node.
     #[arg(long, default_value = "1GiB")]
@@ -74,10 +74,25 @@ fn subnet(text: &str) -> Result<[u8; 3], String> {
     if a == 127 { Ok([a, b, c]) } else { Err(wrong()) }
 }
 
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if speed.is_finite() && speed > 0.0 => Ok(speed),
+        _ => Err(format!("'{text}' is not a speed: expected a number over 0, such as 2.5")),
+    }
+}
+
+fn at_least_one<T: std::str::FromStr + Default + PartialEq>(text: &str) -> Result<T, String> {
+    match text.parse() {
+        Ok(number) if number != T::default() => Ok(number),
+        _ => Err(format!("'{text}' is not a number of at least 1 that fits")),
+    }
+}
+
 /// Runs it until Ctrl-C, or until the replay is over with `--once`.
 pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     // Children get absolute paths: they must not depend on where they are started.
-    std::fs::create_dir_all(&args.state).with_context(|| format!("cannot make {}", args.state.display()))?;
+    std::fs::create_dir_all(&args.state)
+        .with_context(|| format!("cannot make {}: choose another folder with --state", args.state.display()))?;
     let state = args.state.canonicalize().with_context(|| format!("cannot find {}", args.state.display()))?;
     let _lock = lock(&state)?;
     let sizing = Sizing {
@@ -109,13 +124,15 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
 
 async fn drive(args: &UpArgs, plan: &Plan, fleet: &mut Supervisor) -> anyhow::Result<()> {
     plan.prepare()?;
+    // First, because it may be refused: a trace that cannot be read should not cost the start of a cluster.
+    let workload = if args.no_replay { None } else { Some(show::prepare(args, plan).await?) };
     show::step("starting 3 metadata members, 2 nodes, 4 simulated engines and a router");
     fleet.start(&plan.metadata()?).await?;
     fleet.start(&plan.nodes()?).await?;
     fleet.start(&plan.engines(true)?).await?;
     fleet.start(&[plan.router(true)?]).await?;
-    if !args.no_replay {
-        show::replay(args, plan, fleet).await?;
+    if let Some(workload) = workload {
+        show::replay(args, plan, fleet, &workload).await?;
     }
     if args.once {
         return Ok(());

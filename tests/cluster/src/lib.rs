@@ -90,6 +90,12 @@ impl Cluster {
         logs.map(|log| Ok(fs::read_to_string(log?.path())?)).collect()
     }
 
+    /// First three octets of its addresses.
+    #[must_use]
+    pub fn subnet(&self) -> &str {
+        &self.subnet
+    }
+
     /// Base URL of the router's API.
     #[must_use]
     pub fn router(&self) -> String {

@@ -1,6 +1,7 @@
 //! One child process: started in a process group of its own with its output in a log file, stopped gently, then firmly.
 
 use std::fs::{File, OpenOptions};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -24,8 +25,10 @@ pub(crate) struct Process {
     pub(crate) config: PathBuf,
     /// Where its output goes.
     pub(crate) log: PathBuf,
-    /// URL that answers 200 when it serves.
-    pub(crate) ready: String,
+    /// HTTP address that tells whether it serves.
+    pub(crate) probed: SocketAddr,
+    /// Path that answers 200 there when it does.
+    pub(crate) path: &'static str,
 }
 
 /// A running one. Dropping it kills it.

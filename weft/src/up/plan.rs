@@ -82,12 +82,16 @@ impl Plan {
 
     /// Admin URL of a member, a node or the router.
     pub(crate) fn admin_url(&self, role: &str, number: u8) -> String {
+        format!("http://{}", self.admin_addr(role, number))
+    }
+
+    fn admin_addr(&self, role: &str, number: u8) -> SocketAddr {
         let (tens, port) = match role {
             "metadata" => (10, 7401),
             "node" => (20, 7411),
             _ => (30, 7421),
         };
-        format!("http://{}", self.addr(tens + number, port))
+        self.addr(tens + number, port)
     }
 
     /// Folder of the shipped model.
@@ -140,12 +144,7 @@ impl Plan {
                 "members": members,
                 "identity": self.identity(Role::Metadata, &id.to_string())?,
             });
-            self.process(
-                format!("metadata-{id}"),
-                "metadata",
-                &config,
-                format!("{}/ready", self.admin_url("metadata", id)),
-            )
+            self.process(format!("metadata-{id}"), "metadata", &config, self.admin_addr("metadata", id), "/ready")
         });
         each.collect()
     }
@@ -168,7 +167,7 @@ impl Plan {
             if let Some(memory) = self.sizing.contract_memory {
                 config["contract_memory"] = json!(memory);
             }
-            self.process(name, "node", &config, format!("{}/ready", self.admin_url("node", number)))
+            self.process(name, "node", &config, self.admin_addr("node", number), "/ready")
         });
         each.collect()
     }
@@ -193,7 +192,7 @@ impl Plan {
             if weft {
                 config["node_socket"] = json!(self.socket((number - 1) % NODES + 1));
             }
-            self.process(name, "engine-sim", &config, format!("http://{addr}/health"))
+            self.process(name, "engine-sim", &config, addr, "/health")
         });
         each.collect()
     }
@@ -226,7 +225,7 @@ impl Plan {
                 .map(|(name, addr)| json!({ "id": name, "url": format!("http://{addr}"), "models": ["sim-8b"] }))
                 .collect();
         }
-        self.process(name.to_owned(), "router", &config, format!("http://{}/ready", self.addr(host, 7421)))
+        self.process(name.to_owned(), "router", &config, self.addr(host, 7421), "/ready")
     }
 
     /// Identity files of an operator, for `weft status`.
@@ -240,11 +239,19 @@ impl Plan {
         Ok(json!({ "cert": files.cert, "key": files.key, "ca": Ca::files(&self.certs()).0 }))
     }
 
-    fn process(&self, name: String, role: &'static str, config: &Value, ready: String) -> anyhow::Result<Process> {
+    /// `probed` answers 200 on `path` once the process serves.
+    fn process(
+        &self,
+        name: String,
+        role: &'static str,
+        config: &Value,
+        probed: SocketAddr,
+        path: &'static str,
+    ) -> anyhow::Result<Process> {
         let file = self.state.join("config").join(format!("{name}.toml"));
         fs::write(&file, toml::to_string_pretty(config)?)
             .with_context(|| format!("cannot write {}", file.display()))?;
         let log = self.state.join("logs").join(format!("{name}.log"));
-        Ok(Process { name, role, config: file, log, ready })
+        Ok(Process { name, role, config: file, log, probed, path })
     }
 }

@@ -29,8 +29,12 @@ pub(super) fn step(what: &str) {
 }
 
 /// Replays the workload without and with weft, prints the comparison and draws the picture.
-pub(super) async fn replay(args: &UpArgs, plan: &Plan, fleet: &mut Supervisor) -> anyhow::Result<()> {
-    let workload = prepare(args, plan).await?;
+pub(super) async fn replay(
+    args: &UpArgs,
+    plan: &Plan,
+    fleet: &mut Supervisor,
+    workload: &Arc<Workload>,
+) -> anyhow::Result<()> {
     let bound = workload.bound();
     step(&format!(
         "the workload: {} requests over {:.0} s, {} prompt tokens, of which an infinite cache would spare {:.1} %",
@@ -48,12 +52,12 @@ pub(super) async fn replay(args: &UpArgs, plan: &Plan, fleet: &mut Supervisor) -
         "without weft: the same engines on their own, requests dealt in turn",
         args,
         plan.router_url(false),
-        &workload,
+        workload,
     )
     .await?;
     fleet.stop(&[router]).await;
     fleet.stop(&engines).await;
-    let with = run("with weft", args, plan.router_url(true), &workload).await?;
+    let with = run("with weft", args, plan.router_url(true), workload).await?;
 
     println!("\n{}", trace::table(&[("without weft", &without), ("with weft", &with)]));
     println!(
@@ -73,7 +77,8 @@ pub(super) async fn replay(args: &UpArgs, plan: &Plan, fleet: &mut Supervisor) -
     Ok(())
 }
 
-async fn prepare(args: &UpArgs, plan: &Plan) -> anyhow::Result<Arc<Workload>> {
+/// Reads or generates what is replayed.
+pub(super) async fn prepare(args: &UpArgs, plan: &Plan) -> anyhow::Result<Arc<Workload>> {
     let files = Arc::new(ModelFiles::load(&plan.model())?);
     let source = match &args.trace {
         Some(path) => Source::File { path: path.clone(), block_tokens: 512 },

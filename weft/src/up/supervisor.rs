@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -73,9 +74,11 @@ impl Supervisor {
         Self { restart, running: Vec::new(), registry }
     }
 
-    /// Starts processes, and waits until every one is ready.
+    /// Starts processes, and waits until every one is ready. One that ends before it ever was has not come up: what it
+    /// said is the error, and starting it again would only repeat it.
     pub(crate) async fn start(&mut self, processes: &[Process]) -> anyhow::Result<()> {
         for process in processes {
+            free(process).await?;
             let stop = CancellationToken::new();
             let child = process.start()?;
             self.registry.put(process, Some(child.pid()))?;
@@ -90,16 +93,17 @@ impl Supervisor {
     }
 
     async fn ready(&self, process: &Process) -> anyhow::Result<()> {
+        let url = format!("http://{}{}", process.probed, process.path);
         let mut last = String::new();
         let polled = tokio::time::timeout(READY_MAX, async {
             loop {
-                match http::get(&process.ready).await {
+                if self.registry.is_down(&process.name) {
+                    bail!("it ended");
+                }
+                match http::get(&url).await {
                     Ok((200, _)) => return Ok(()),
                     Ok((status, body)) => last = format!("{status} {}", body.trim()),
                     Err(error) => last = error.to_string(),
-                }
-                if self.registry.is_down(&process.name) && self.restart == Restart::Never {
-                    bail!("it ended");
                 }
                 // A process says nothing when it becomes ready; asking is the only way.
                 sleep(READY_EVERY).await;
@@ -139,6 +143,18 @@ impl Supervisor {
             let _ = keeper.await;
             self.registry.remove(&name);
         }
+    }
+}
+
+/// Fails if somebody else listens where the process will: it could not bind, and the other one would be taken for it.
+async fn free(process: &Process) -> anyhow::Result<()> {
+    match TcpListener::bind(process.probed).await {
+        Ok(_) => Ok(()),
+        Err(error) => bail!(
+            "{} cannot have {}: {error}; is another weft up? Stop it, or choose other addresses with --subnet 127.x.y",
+            process.name,
+            process.probed
+        ),
     }
 }
 

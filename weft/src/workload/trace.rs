@@ -126,7 +126,16 @@ fn row(text: &[u8], block_tokens: u32) -> Result<Row, String> {
     if text.len() as u64 > LINE_BYTES_MAX {
         return Err(format!("longer than {LINE_BYTES_MAX} bytes: this is not a trace of one request a line"));
     }
-    let row: Row = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let row: Row = serde_json::from_slice(text).map_err(|error| {
+        // The parser knows one line only, and would call it line 1.
+        let reason = error.to_string();
+        let reason = reason.split(" at line ").next().unwrap_or(&reason);
+        format!(
+            "{reason} at column {}: expected an object with timestamp, input_length, output_length and hash_ids, as Mooncake \
+             published it, plain or zstd",
+            error.column()
+        )
+    })?;
     let blocks = row.input_length.div_ceil(block_tokens) as usize;
     match row.hash_ids.len() {
         _ if row.input_length == 0 => Err("input_length is 0: expected at least one token".to_owned()),
@@ -175,7 +184,8 @@ mod tests {
     #[test]
     fn a_bad_line_is_told_by_its_number() {
         let cases = [
-            (r#"{"timestamp":0}"#.to_owned(), "input_length"),
+            (r#"{"timestamp":0}"#.to_owned(), "missing field `input_length` at column 15: expected an object"),
+            ("{bad".to_owned(), "at column 2"),
             (r#"{"timestamp":0,"input_length":0,"output_length":1,"hash_ids":[]}"#.to_owned(), "at least one token"),
             (r#"{"timestamp":0,"input_length":9,"output_length":1,"hash_ids":[1,2]}"#.to_owned(), "at most 1 blocks"),
             ("x".repeat(5 << 20), "longer than"),

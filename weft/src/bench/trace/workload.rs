@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use bytes::Bytes;
 use serde::Serialize;
 use weft_tokens::ModelFiles;
@@ -91,7 +91,15 @@ impl Workload {
     pub(crate) fn prepare(preparation: Preparation<'_>) -> anyhow::Result<Self> {
         let Preparation { source, requests, api, seed, files, model, block_size } = preparation;
         let (mut rows, block_tokens) = match source {
-            Source::File { path, block_tokens } => (workload::read(&path, block_tokens, requests)?, block_tokens),
+            Source::File { path, block_tokens } => {
+                let rows = workload::read(&path, block_tokens, requests)?;
+                ensure!(
+                    !rows.is_empty(),
+                    "trace {}: no request in it: expected one JSON object a line",
+                    path.display()
+                );
+                (rows, block_tokens)
+            }
             Source::Generated(shape) => (generate::generate(&shape), shape.block_tokens),
         };
         let mut arrivals = workload::spread(&mut rows, seed);
