@@ -62,6 +62,9 @@ pub enum CertsError {
         #[source]
         source: std::io::Error,
     },
+    /// A folder without a CA.
+    #[error("no CA in {folder}: make one with `weft certs init --dir {folder}`, or name its folder with --dir", folder = .0.display())]
+    NoCa(PathBuf),
     /// `ca.pem` is not a CA that `weft certs init` made.
     #[error("{path} is not the CA of a weft cluster: expected a certificate with the SAN URI weft://<cluster>/ca; make one with `weft certs init`", path = .0.display())]
     NotACa(PathBuf),
@@ -120,6 +123,9 @@ impl Ca {
     /// Missing files, or files that are something else.
     pub fn load(folder: &Path) -> Result<Self, CertsError> {
         let (cert, key) = Self::files(folder);
+        if !cert.exists() {
+            return Err(CertsError::NoCa(folder.to_owned()));
+        }
         let read = |path: &Path| {
             std::fs::read_to_string(path).map_err(|source| CertsError::Io { path: path.to_owned(), source })
         };
@@ -230,6 +236,8 @@ mod tests {
     fn another_certificate_is_not_taken_for_a_ca() {
         let folder = tempfile::tempdir().unwrap();
         let ca = Ca::init(folder.path(), "demo").unwrap();
+        let error = Ca::load(&folder.path().join("elsewhere")).unwrap_err().to_string();
+        assert!(error.contains("weft certs init --dir"), "{error}");
         let issued = ca.issue("node", "n1", 1).unwrap();
         std::fs::write(folder.path().join("ca.pem"), issued.cert).unwrap();
         let error = Ca::load(folder.path()).unwrap_err().to_string();

@@ -181,19 +181,33 @@ fn parse(text: &str) -> Value {
 
 /// Durations with units, `250ms` or `1h 30m`: `#[serde(with = "weft_service::config::duration")]`.
 pub mod duration {
+    use std::fmt;
     use std::time::Duration;
 
-    use serde::{Deserialize, Deserializer, Serializer};
+    use serde::de::{self, Visitor};
+    use serde::{Deserializer, Serializer};
 
     /// Reads one.
     ///
     /// # Errors
     /// Not a number with a unit.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(|error| {
-            serde::de::Error::custom(format!("'{text}' is not a duration, such as 250ms or 20s: {error}"))
-        })
+        deserializer.deserialize_str(Text)
+    }
+
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration with its unit, such as \"250ms\" or \"20s\"")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+            humantime::parse_duration(text)
+                .map_err(|error| E::custom(format!("'{text}' is not a duration, such as 250ms or 20s: {error}")))
+        }
     }
 
     /// Writes one.
@@ -252,7 +266,7 @@ mod tests {
             ("name = ", &[], &[], "not valid TOML"),
             (file, &[("WEFT_NODE", "1")], &[], "unknown field `node`"),
             (file, &[], &["dedline=3s"], "unknown field `dedline`"),
-            (file, &[], &["deadline=3"], "deadline"),
+            (file, &[], &["deadline=3"], "integer `3`, expected a duration with its unit, such as \"250ms\""),
             (file, &[], &["deadline=soon"], "such as 250ms"),
             (file, &[], &["deadline"], "expected key=value"),
         ];

@@ -76,9 +76,11 @@ pub fn chain(error: &dyn Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let said = error.to_string();
-        if !text.contains(&said) {
+        // TOML's errors end in a line break.
+        let said = said.trim_end();
+        if !text.contains(said) {
             text.push_str(": ");
-            text.push_str(&said);
+            text.push_str(said);
         }
         cause = error.source();
     }
