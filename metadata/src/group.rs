@@ -167,6 +167,10 @@ fn stopped(fatal: Fatal<u64>) -> ProposeError {
 /// same, but only the one with the lowest id is.
 pub(crate) async fn form(raft: &Raft<Types>, members: &BTreeMap<u64, SocketAddr>) -> Result<(), String> {
     use openraft::error::InitializeError;
+    // openraft would say no with an error in the log, at every restart.
+    if raft.is_initialized().await.map_err(|error| error.to_string())? {
+        return Ok(());
+    }
     let node = |(id, addr): (&u64, &SocketAddr)| (*id, openraft::BasicNode { addr: addr.to_string() });
     let nodes: BTreeMap<u64, openraft::BasicNode> = members.iter().map(node).collect();
     match raft.initialize(nodes).await {

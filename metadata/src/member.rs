@@ -79,7 +79,7 @@ pub enum BindError {
     Identity(#[from] IdentityError),
     /// The certificate is of somebody else.
     #[error(
-        "the certificate is of {found}: member {member} needs one of metadata/{member}; issue it with `weft certs issue metadata {member}`"
+        "the certificate is of {found}: member {member} needs one of metadata/{member}; issue it with `weft certs issue --role metadata --name {member}`"
     )]
     WrongIdentity {
         /// Who we are.

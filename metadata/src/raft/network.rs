@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use openraft::error::{
     InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, SnapshotMismatch, Timeout, Unreachable,
@@ -13,6 +14,8 @@ use openraft::raft::{
     VoteResponse,
 };
 use openraft::{AnyError, BasicNode};
+use parking_lot::Mutex;
+use tracing::{info, warn};
 use weft_transport::{CallError, Fabric, Target};
 use weft_types::rpc::Method;
 use weft_types::{Name, Role};
@@ -24,11 +27,15 @@ use super::wire::{self, AppendMessage, SnapshotMessage, SnapshotReply};
 /// from its leader before it calls for one.
 const UNREACHABLE_PAUSE: Duration = Duration::from_millis(150);
 
+/// A peer is worth a line when it has been silent for so long: longer than one that restarts, or a group that ends together.
+const SILENCE_TOLD_AFTER: Duration = Duration::from_secs(2);
+
 /// Makes a client for each peer.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
     me: u64,
     fabric: Fabric,
+    silences: BTreeMap<u64, Arc<Silence>>,
     /// As configured: these win over the addresses in the log, which may be of an earlier deployment.
     members: BTreeMap<u64, SocketAddr>,
 }
@@ -41,11 +48,24 @@ pub(crate) struct Peer {
     fabric: Fabric,
     /// `None`: nobody told us a usable address.
     target: Option<Target>,
+    silence: Arc<Silence>,
+}
+
+/// Since when a peer has not been reached; told once when that becomes long, and once when it is over. All clients of the
+/// peer share it.
+#[derive(Debug, Default)]
+struct Silence(Mutex<Option<Silent>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Silent {
+    since: Instant,
+    told: bool,
 }
 
 impl Network {
     pub(crate) fn new(me: u64, fabric: Fabric, members: BTreeMap<u64, SocketAddr>) -> Self {
-        Self { me, fabric, members }
+        let silences = members.keys().map(|id| (*id, Arc::default())).collect();
+        Self { me, fabric, silences, members }
     }
 }
 
@@ -56,7 +76,8 @@ impl RaftNetworkFactory<Types> for Network {
         let addr = self.members.get(&id).copied().or_else(|| node.addr.parse().ok());
         let name: Name = id.to_string().parse().expect("digits are a name");
         let target = addr.map(|addr| Target { addr, role: Role::Metadata, name: Some(name) });
-        Peer { me: self.me, id, fabric: self.fabric.clone(), target }
+        let silence = self.silences.entry(id).or_default().clone();
+        Peer { me: self.me, id, fabric: self.fabric.clone(), target, silence }
     }
 }
 
@@ -71,13 +92,41 @@ impl Peer {
             let reason = AnyError::error(format!("member {} has no usable address: list it in `members`", self.id));
             return Err(Unreachable::new(&reason).into());
         };
-        self.fabric.call::<M>(target, request, option.hard_ttl()).await.map_err(|error| match error {
+        let answer = self.fabric.call::<M>(target, request, option.hard_ttl()).await;
+        self.silence.heard(self.id, answer.as_ref().err().filter(unanswered), Instant::now());
+        answer.map_err(|error| match error {
             CallError::Connect { .. } => Unreachable::new(&error).into(),
             CallError::Deadline { after, .. } => {
                 Timeout { action: kind, id: self.me, target: self.id, timeout: after }.into()
             }
             error => NetworkError::new(&error).into(),
         })
+    }
+}
+
+/// Nothing came back; a refusal would be an answer.
+fn unanswered(error: &&CallError) -> bool {
+    matches!(error, CallError::Connect { .. } | CallError::Broken { .. } | CallError::Deadline { .. })
+}
+
+impl Silence {
+    /// A call to the peer was answered, or why it was not.
+    fn heard(&self, peer: u64, failure: Option<&CallError>, now: Instant) {
+        let mut silent = self.0.lock();
+        match failure {
+            None => {
+                if let Some(Silent { since, told: true }) = silent.take() {
+                    info!(peer, after = ?(now - since), "a member of the group answers again");
+                }
+            }
+            Some(error) => {
+                let silent = silent.get_or_insert(Silent { since: now, told: false });
+                if !silent.told && now - silent.since >= SILENCE_TOLD_AFTER {
+                    silent.told = true;
+                    warn!(peer, since = ?(now - silent.since), "a member of the group does not answer: {error}");
+                }
+            }
+        }
     }
 }
 
@@ -117,5 +166,26 @@ impl RaftNetwork<Types> for Peer {
 
     fn backoff(&self) -> Backoff {
         Backoff::new(std::iter::repeat(UNREACHABLE_PAUSE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silence_is_told_once_when_it_is_long_and_not_at_all_when_it_is_short() {
+        let (silence, start) = (Silence::default(), Instant::now());
+        let error = CallError::Broken { addr: "127.0.0.1:7400".parse().unwrap(), reason: "reset".to_owned() };
+        let told_after = |failure, millis| {
+            silence.heard(2, failure, start + Duration::from_millis(millis));
+            silence.0.lock().map(|silent| silent.told)
+        };
+        assert_eq!(told_after(Some(&error), 0), Some(false));
+        assert_eq!(told_after(Some(&error), 1900), Some(false));
+        assert_eq!(told_after(None, 1950), None, "it answered: the silence is over");
+        assert_eq!(told_after(Some(&error), 2000), Some(false), "and the next begins anew");
+        assert_eq!(told_after(Some(&error), 4000), Some(true));
+        assert_eq!(told_after(None, 5000), None);
     }
 }
