@@ -10,14 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use prometheus::{Registry, TextEncoder};
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use weft_tokens::ModelFiles;
 
@@ -34,6 +36,8 @@ pub(crate) struct Surface {
     pub(crate) engine: Arc<Engine>,
     pub(crate) files: Arc<ModelFiles>,
     pub(crate) registry: Registry,
+    /// Requests read at once: tokenising is pure CPU work, and more of it than cores makes all of it late.
+    pub(crate) cores: Arc<Semaphore>,
     /// Requests answered, to number the next.
     pub(crate) answered: Arc<AtomicU64>,
     /// Cancelled when the engine stops taking requests.
@@ -48,16 +52,25 @@ impl Surface {
             .route("/v1/models", get(models))
             .route("/health", get(health))
             .route("/metrics", get(metrics))
+            .fallback(unknown)
+            .method_not_allowed_fallback(async |method: Method, uri: Uri| Refused::method(&method, uri.path()))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .with_state(self)
     }
 
-    async fn answer(self, kind: Kind, body: Bytes) -> Result<Response, Refused> {
+    async fn answer(self, kind: Kind, body: Result<Bytes, BytesRejection>) -> Result<Response, Refused> {
+        let body = body?;
         if self.draining.is_cancelled() {
             return Err(Refused::draining());
         }
         let (files, served) = (self.files.clone(), self.engine.config.served_models.clone());
-        let parsed = tokio::task::spawn_blocking(move || request::parse(kind, &body, &files, &served)).await;
+        let core = self.cores.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let parsed = tokio::task::spawn_blocking(move || {
+            // Given back when the work is done, not when the client hangs up.
+            let _core = core;
+            request::parse(kind, &body, &files, &served)
+        });
+        let parsed = parsed.await;
         let request = parsed.expect("parsing a request does not panic")?;
         let sequence = self.engine.prefill(request.job).await?;
         let number = self.answered.fetch_add(1, Ordering::Relaxed);
@@ -70,12 +83,16 @@ impl Surface {
     }
 }
 
-async fn chat(State(surface): State<Surface>, body: Bytes) -> Result<Response, Refused> {
+async fn chat(State(surface): State<Surface>, body: Result<Bytes, BytesRejection>) -> Result<Response, Refused> {
     surface.answer(Kind::Chat, body).await
 }
 
-async fn completions(State(surface): State<Surface>, body: Bytes) -> Result<Response, Refused> {
+async fn completions(State(surface): State<Surface>, body: Result<Bytes, BytesRejection>) -> Result<Response, Refused> {
     surface.answer(Kind::Completion, body).await
+}
+
+async fn unknown(uri: Uri) -> Refused {
+    Refused::unknown_path(uri.path())
 }
 
 async fn models(State(surface): State<Surface>) -> Response {

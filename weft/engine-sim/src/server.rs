@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -95,6 +96,7 @@ impl EngineSim {
             engine: engine.clone(),
             files: Arc::new(files),
             registry: telemetry.registry.clone(),
+            cores: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
             answered: Arc::default(),
             draining: draining.clone(),
         };

@@ -214,12 +214,22 @@ async fn what_cannot_be_served_is_refused_with_its_reason() {
     let cases = [
         (json!({"model": "gpt", "prompt": [1]}), StatusCode::NOT_FOUND, "this engine serves sim-8b"),
         (json!({"model": "sim-8b"}), StatusCode::BAD_REQUEST, "prompt"),
+        (json!([]), StatusCode::BAD_REQUEST, "expected a JSON object with a model and a prompt"),
+        (json!("x".repeat(17 << 20)), StatusCode::PAYLOAD_TOO_LARGE, "length limit exceeded"),
         (json!({"model": "sim-8b", "prompt": []}), StatusCode::BAD_REQUEST, "empty"),
         (json!({"model": "sim-8b", "prompt": [[1], [2]]}), StatusCode::BAD_REQUEST, "batch"),
         (json!({"model": "sim-8b", "prompt": [1], "n": 2}), StatusCode::BAD_REQUEST, "n must be 1"),
         (json!({"model": "sim-8b", "prompt": [1], "max_tokens": 0}), StatusCode::BAD_REQUEST, "at least 1"),
         (completion(&prompt(1, 4), 1), StatusCode::BAD_REQUEST, "the device holds 256"),
     ];
+    for (path, status, reason) in [
+        ("/v1/embeddings", StatusCode::NOT_FOUND, "there is no /v1/embeddings here"),
+        ("/v1/models", StatusCode::METHOD_NOT_ALLOWED, "/v1/models does not take POST"),
+    ] {
+        let (answered, answer) = engine.post(path, &json!({})).await;
+        assert_eq!(answered, status, "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(reason), "{answer}");
+    }
     for (body, expected, reason) in cases {
         let (status, answer) = engine.post("/v1/completions", &body).await;
         assert_eq!(status, expected, "{body}: {answer}");

@@ -1,7 +1,8 @@
 //! Request bodies, and the refusals they may get.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
@@ -27,6 +28,7 @@ pub(crate) struct Request {
 
 /// `stream_options` of a request.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(expecting = "an object with include_usage")]
 pub(crate) struct StreamOptions {
     #[serde(default)]
     pub(crate) include_usage: bool,
@@ -35,6 +37,7 @@ pub(crate) struct StreamOptions {
 /// What both APIs have besides the prompt, as far as it means something here. Sampling parameters are accepted and have
 /// no effect: the model's answer is a function of the prompt.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "a JSON object with a model and a prompt")]
 struct Body {
     model: String,
     #[serde(default)]
@@ -42,11 +45,11 @@ struct Body {
     #[serde(default)]
     max_completion_tokens: Option<usize>,
     #[serde(default)]
-    stream: bool,
+    stream: Option<bool>,
     #[serde(default)]
     stream_options: Option<StreamOptions>,
     #[serde(default)]
-    ignore_eos: bool,
+    ignore_eos: Option<bool>,
     #[serde(default)]
     n: Option<u32>,
     #[serde(default)]
@@ -63,7 +66,8 @@ pub(crate) struct Refused {
 
 /// Reads a request and makes its tokens.
 pub(crate) fn parse(kind: Kind, bytes: &[u8], files: &ModelFiles, served: &[String]) -> Result<Request, Refused> {
-    let body: Body = serde_json::from_slice(bytes).map_err(|error| Refused::bad_request(error.to_string()))?;
+    let body: Body = serde_json::from_slice(bytes)
+        .map_err(|error| Refused::bad_request(format!("the body is not as expected: {error}")))?;
     if !served.contains(&body.model) {
         return Err(Refused::unknown_model(&body.model, served));
     }
@@ -82,8 +86,8 @@ pub(crate) fn parse(kind: Kind, bytes: &[u8], files: &ModelFiles, served: &[Stri
         return Err(Refused::bad_request("the prompt is empty: it must have at least one token".to_owned()));
     }
     let salt = body.cache_salt.filter(|salt| !salt.is_empty());
-    let job = Job { prompt, salt, max_tokens, ignore_eos: body.ignore_eos };
-    let stream = body.stream.then(|| body.stream_options.unwrap_or_default());
+    let job = Job { prompt, salt, max_tokens, ignore_eos: body.ignore_eos.unwrap_or(false) };
+    let stream = body.stream.unwrap_or(false).then(|| body.stream_options.unwrap_or_default());
     Ok(Request { job, model: body.model, stream })
 }
 
@@ -96,6 +100,19 @@ impl Refused {
         let asked: String = asked.chars().take(80).collect();
         let message = format!("the model '{asked}' does not exist: this engine serves {}", served.join(", "));
         Self { status: StatusCode::NOT_FOUND, kind: "not_found_error", message }
+    }
+
+    pub(crate) fn unknown_path(path: &str) -> Self {
+        let path: String = path.chars().take(80).collect();
+        let message = format!(
+            "there is no {path} here: expected /v1/chat/completions, /v1/completions, /v1/models, /health or /metrics"
+        );
+        Self { status: StatusCode::NOT_FOUND, kind: "not_found_error", message }
+    }
+
+    pub(crate) fn method(method: &Method, path: &str) -> Self {
+        let message = format!("{path} does not take {method}: the header 'allow' says what it takes");
+        Self { status: StatusCode::METHOD_NOT_ALLOWED, kind: "invalid_request_error", message }
     }
 
     pub(crate) fn draining() -> Self {
@@ -112,8 +129,15 @@ impl From<TokensError> for Refused {
                 kind: "internal_server_error",
                 message: error.to_string(),
             },
+            TokensError::Unsupported(what) => Self::bad_request(format!("a simulated engine cannot read it: {what}")),
             _ => Self::bad_request(error.to_string()),
         }
+    }
+}
+
+impl From<BytesRejection> for Refused {
+    fn from(rejection: BytesRejection) -> Self {
+        Self { status: rejection.status(), kind: "invalid_request_error", message: rejection.body_text() }
     }
 }
 
