@@ -46,7 +46,6 @@ const SWEEP_STEP: usize = 1024;
 pub struct Follower {
     shared: Arc<Shared>,
     /// Ends the task with the last clone.
-    stop: CancellationToken,
     _guard: Arc<DropGuard>,
 }
 
@@ -71,13 +70,7 @@ impl Follower {
         });
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(follow(Arc::clone(&shared), client)));
-        Self { shared, _guard: Arc::new(stop.clone().drop_guard()), stop }
-    }
-
-    /// Ends the watch for all clones; the copy stays as it is. Before the fabric closes, so that its end is not taken for a
-    /// member's.
-    pub fn stop(&self) {
-        self.stop.cancel();
+        Self { shared, _guard: Arc::new(stop.drop_guard()) }
     }
 
     /// A first snapshot has been taken in.
