@@ -176,8 +176,7 @@ impl Router {
         if !self.server.drain(within).await {
             warn!("requests were still in flight after {within:?}: cut off");
         }
-        if let Some((follower, fabric)) = &self.metadata {
-            follower.stop();
+        if let Some((_, fabric)) = &self.metadata {
             fabric.close().await;
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -23,6 +23,7 @@ use weft_attach::{
 use crate::client::AttachConfig;
 use crate::device::DeviceTier;
 use crate::error::AttachError;
+use crate::silence::Silence;
 
 /// Calls in flight on one connection: 1,024, far more than an engine has requests in its batch. A call beyond is a miss.
 const CALLS_MAX: usize = 1024;
@@ -32,10 +33,6 @@ const FRAMES_MAX: usize = CALLS_MAX;
 
 /// Bytes gathered before they are written: 256 KiB, about what a unix socket takes at once.
 const WRITE_BYTES: usize = 256 << 10;
-
-/// How long a daemon that did not answer is left alone: long enough that its callers do not notice, short enough that a
-/// hiccup does not cost many hits.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// Longest wait for the welcome: the daemon may be making the region and asking metadata.
 const WELCOME_WAIT: Duration = Duration::from_secs(5);
@@ -63,10 +60,7 @@ pub(crate) struct Link {
     closed: CancellationToken,
     /// Either side said that the connection is about to end.
     ending: AtomicBool,
-    born: Instant,
-    /// Microseconds since `born`.
-    heard: AtomicU64,
-    paused_until: AtomicU64,
+    silence: Mutex<Silence>,
     keepsake: Arc<Keepsake>,
 }
 
@@ -106,9 +100,7 @@ impl Link {
             returned_some: Notify::new(),
             closed: CancellationToken::new(),
             ending: AtomicBool::new(false),
-            born: Instant::now(),
-            heard: AtomicU64::new(0),
-            paused_until: AtomicU64::new(0),
+            silence: Mutex::new(Silence::new(Instant::now())),
             keepsake: Arc::clone(keepsake),
         });
         tokio::spawn(Arc::clone(&link).read(read));
@@ -133,7 +125,7 @@ impl Link {
 
     /// The daemon did not answer a moment ago.
     pub(crate) fn is_paused(&self) -> bool {
-        self.micros() < self.paused_until.load(Ordering::Relaxed)
+        self.silence.lock().is_paused(Instant::now())
     }
 
     /// The connection is closed, or should be.
@@ -145,7 +137,7 @@ impl Link {
     pub(crate) async fn call(&self, request: &ToNode, deadline: Duration) -> Option<ToEngine> {
         let (answer, answered) = oneshot::channel();
         let call = self.register(answer)?;
-        let asked = self.micros();
+        let asked = Instant::now();
         let exchange = async {
             self.frames.send(Frame::new(request.encode(), call)).await.ok()?;
             answered.await.ok()
@@ -153,15 +145,13 @@ impl Link {
         match timeout(deadline, exchange).await {
             Ok(answer) => answer,
             Err(_) => {
-                // Busy is not gone: only a daemon of which nothing at all was heard is left alone.
-                if self.heard.load(Ordering::Relaxed) <= asked {
+                if let Some(pause) = self.silence.lock().unanswered(asked, Instant::now()) {
                     tracing::warn!(
                         attachment = self.attachment.0,
                         ?deadline,
-                        "the node daemon does not answer: pausing"
+                        ?pause,
+                        "the node daemon does not answer: leaving it alone"
                     );
-                    let until = self.micros().saturating_add(u64::try_from(PAUSE.as_micros()).unwrap_or(u64::MAX));
-                    self.paused_until.store(until, Ordering::Relaxed);
                 }
                 None
             }
@@ -207,7 +197,7 @@ impl Link {
                 next = frames.read() => next,
                 () = self.closed.cancelled() => break FrameError::Closed,
             };
-            self.heard.store(self.micros(), Ordering::Relaxed);
+            self.silence.lock().heard(Instant::now());
             if let Err(error) = next.and_then(|frame| self.take_in(&frame)) {
                 break error;
             }
@@ -279,10 +269,6 @@ impl Link {
         }
         messages.extend(self.keepsake.device.lock().take().into_iter().map(ToNode::DeviceChanged));
         messages
-    }
-
-    fn micros(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 }
 
