@@ -4,17 +4,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use weft_tokens::ModelFiles;
 use weft_types::BlockSize;
 
-use super::{Api, Loop, OnProgress, Preparation, ReplayConfig, Source, Workload, replay, shipped_model, table};
+use super::{Api, Loop, OnProgress, Preparation, ReplayConfig, Report, Source, Workload, replay, shipped_model, table};
 use crate::bench::form::Outcome;
 use crate::bench::workload::ShapeArgs;
 use crate::bench::{self, FormArgs, Measured, plot, print};
+use crate::http;
 
 /// Longest replay with `--quick`: leaves time to prepare and for the last answers within 40 seconds.
 const QUICK_SPAN: Duration = Duration::from_secs(20);
@@ -66,6 +67,9 @@ pub(crate) struct TraceArgs {
 /// Replays and reports.
 pub(crate) async fn run(args: TraceArgs) -> anyhow::Result<()> {
     ensure!(args.speed.is_finite() && args.speed > 0.0, "--speed {}: expected a number over 0", args.speed);
+    // Arrivals are spread over the span: without this a wrong URL would show at its end only.
+    let models = format!("{}/v1/models", args.url.trim_end_matches('/'));
+    http::get(&models).await.with_context(|| format!("nothing serves at {}: start it, or give its --url", args.url))?;
     let workload = Arc::new(args.prepare()?);
     let mut config = ReplayConfig {
         api_key: args.api_key.clone(),
@@ -86,14 +90,21 @@ pub(crate) async fn run(args: TraceArgs) -> anyhow::Result<()> {
     }
     if !args.form.json {
         print!("{}", table(&[(args.trace.as_str(), &report)]));
-        return Ok(());
+        return answered(&report);
     }
     let params = json!({
         "url": args.url, "trace": args.trace, "api": format!("{:?}", args.api).to_lowercase(),
         "loop": format!("{:?}", args.arrivals).to_lowercase(), "speed": config.speed, "requests": workload.len(),
         "seed": args.shape.seed, "block_tokens": args.block_tokens, "failures": report.failures,
     });
-    print(&Outcome::new("trace", Measured { params: bench::params(params), bars: report.bars() }), true)
+    print(&Outcome::new("trace", Measured { params: bench::params(params), bars: report.bars() }), true)?;
+    answered(&report)
+}
+
+/// Failures are part of a report; one of nothing else says nothing about the server.
+fn answered(report: &Report) -> anyhow::Result<()> {
+    ensure!(report.failed() < report.requests, "none of {} requests was answered: the table says why", report.requests);
+    Ok(())
 }
 
 impl TraceArgs {
