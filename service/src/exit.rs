@@ -6,5 +6,7 @@ pub const USAGE: u8 = 64;
 pub const UNAVAILABLE: u8 = 69;
 /// A bug in weft, or a check that failed while it ran.
 pub const SOFTWARE: u8 = 70;
+/// The cluster said no: not permitted, or against what it has agreed on. The same again would be refused again.
+pub const REFUSED: u8 = 77;
 /// The configuration was wrong.
 pub const CONFIG: u8 = 78;

@@ -4,6 +4,7 @@ use weft_service::run::RoleArgs;
 
 use crate::bench::BenchArgs;
 use crate::certs::CertsCommand;
+use crate::metadata::MetadataArgs;
 use crate::status::StatusArgs;
 use crate::up::UpArgs;
 
@@ -21,8 +22,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a whole weft on this host, and show what it saves.
     Up(UpArgs),
-    /// Run a member of the metadata group.
-    Metadata(RoleArgs),
+    /// Run a member of the metadata group; or, with a subcommand, ask or change a running group.
+    Metadata(MetadataArgs),
     /// Run the node daemon of a GPU host.
     Node(RoleArgs),
     /// Run a router in front of the engines.

@@ -4,7 +4,9 @@
 mod bench;
 mod certs;
 mod cli;
+mod cluster;
 mod http;
+mod metadata;
 mod status;
 mod table;
 mod up;
@@ -15,10 +17,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use weft_metadata_client::MetadataError;
 use weft_service::run::run;
 use weft_service::{exit, shutdown};
 
 use crate::cli::{Cli, Command};
+use crate::metadata::MetadataArgs;
 
 /// Longest drain of a role: requests under way get this long to end by themselves.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -28,8 +32,9 @@ type Failure = Box<dyn Error + Send + Sync>;
 #[tokio::main]
 async fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Metadata(args) => {
-            run("metadata", &args, async |config, telemetry| {
+        Command::Metadata(MetadataArgs { command: Some(command), .. }) => exit_code(metadata::run(&command).await),
+        Command::Metadata(MetadataArgs { role, command: None }) => {
+            run("metadata", &role, async |config, telemetry| {
                 let metadata = weft_metadata::Metadata::bind(config, &telemetry).await?;
                 tokio::select! {
                     signal = shutdown::signal() => signal?,
@@ -79,7 +84,15 @@ fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weft: {error:#}");
-            ExitCode::from(exit::UNAVAILABLE)
+            ExitCode::from(exit_number(&error))
         }
+    }
+}
+
+/// What a script can tell failures apart by.
+fn exit_number(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<MetadataError>() {
+        Some(MetadataError::Refused(_) | MetadataError::Conflict(_)) => exit::REFUSED,
+        _ => exit::UNAVAILABLE,
     }
 }

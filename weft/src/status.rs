@@ -2,42 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use futures_util::future::join_all;
+use anyhow::Context;
 use serde_json::{Value, json};
 use weft_metadata_client::MetadataClient;
-use weft_metadata_proto::v1::StatusResponse;
-use weft_service::config::IdentityFiles;
-use weft_transport::{Fabric, Identity, Metrics, Profile};
 use weft_types::Roster;
 
-use crate::table::Table;
-use crate::up;
+use crate::cluster::ClusterArgs;
+use crate::metadata::status::{Answers, ask, freshest};
+use crate::table::{Table, mib};
 
-/// Longest wait for one member.
+/// Longest wait for the roster.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Arguments of `weft status`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatusArgs {
-    /// Folder of a running `weft up`: where to find its members and an operator's certificate.
-    #[arg(long, default_value = "run")]
-    pub(crate) state: PathBuf,
-    /// Fabric addresses of metadata members, instead of those of `weft up`.
-    #[arg(long, value_delimiter = ',', requires = "cert")]
-    pub(crate) metadata: Vec<SocketAddr>,
-    /// Operator's certificate (`weft certs issue --role admin`), PEM.
-    #[arg(long, requires = "key")]
-    pub(crate) cert: Option<PathBuf>,
-    /// Its key, PEM.
-    #[arg(long, requires = "ca")]
-    pub(crate) key: Option<PathBuf>,
-    /// The cluster's CA, PEM.
-    #[arg(long)]
-    pub(crate) ca: Option<PathBuf>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
     /// One JSON object instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
@@ -45,24 +29,12 @@ pub(crate) struct StatusArgs {
 
 /// Asks every member, and prints what they say.
 pub(crate) async fn run(args: &StatusArgs) -> anyhow::Result<()> {
-    let (members, files) = target(args)?;
-    let pem = files.read()?;
-    let identity = Identity::from_pem(&pem.cert, &pem.key, &pem.ca)?;
-    let metrics = Metrics::register(&prometheus::Registry::new());
-    let fabric = Fabric::bind(unspecified(members[0]), Profile::Control, &identity, metrics)?;
-    let client = MetadataClient::new(fabric.clone(), members.clone());
-    let statuses = join_all(members.iter().map(|member| client.status(*member, DEADLINE))).await;
-    let statuses: Vec<_> = members.iter().copied().zip(statuses).collect();
-    if statuses.iter().all(|(_, status)| status.is_err()) {
-        let reasons = statuses.iter().filter_map(|(_, status)| status.as_ref().err());
-        bail!("no metadata member answered:\n  {}", reasons.map(ToString::to_string).collect::<Vec<_>>().join("\n  "));
-    }
+    let cluster = args.cluster.open()?;
+    let answers = ask(&cluster).await?;
     // Of those that answer: a dead one would cost its deadline once more.
-    let alive = statuses.iter().filter(|(_, status)| status.is_ok()).map(|(member, _)| *member).collect();
-    let roster = MetadataClient::new(fabric.clone(), alive).roster(DEADLINE).await;
-    fabric.close().await;
-    let answers: Vec<_> =
-        statuses.into_iter().map(|(addr, status)| (addr, status.map_err(|e| e.to_string()))).collect();
+    let alive: Vec<SocketAddr> = answers.iter().filter(|(_, answer)| answer.is_ok()).map(|(addr, _)| *addr).collect();
+    let roster = MetadataClient::new(cluster.fabric.clone(), alive).roster(DEADLINE).await;
+    cluster.fabric.close().await;
     let roster = roster.context("the members answer, but none of them gives the roster")?;
     if args.json {
         println!("{:#}", as_json(&answers, &roster));
@@ -70,39 +42,6 @@ pub(crate) async fn run(args: &StatusArgs) -> anyhow::Result<()> {
         print!("{}", as_text(&answers, &roster));
     }
     Ok(())
-}
-
-type Answers = [(SocketAddr, Result<StatusResponse, String>)];
-
-fn target(args: &StatusArgs) -> anyhow::Result<(Vec<SocketAddr>, IdentityFiles)> {
-    if let (Some(cert), Some(key), Some(ca)) = (&args.cert, &args.key, &args.ca) {
-        if args.metadata.is_empty() {
-            bail!(
-                "--cert goes with --metadata: expected the fabric address of at least one member, such as 10.0.0.1:7400"
-            );
-        }
-        return Ok((args.metadata.clone(), IdentityFiles { cert: cert.clone(), key: key.clone(), ca: ca.clone() }));
-    }
-    let members = up::members(&args.state).with_context(|| {
-        format!(
-            "no `weft up` runs in {}: start it, name its folder with --state, or give --metadata, --cert, --key and --ca",
-            args.state.display()
-        )
-    })?;
-    Ok((members, up::operator(&args.state)))
-}
-
-/// An address of our own from which `peer` can be reached.
-fn unspecified(peer: SocketAddr) -> SocketAddr {
-    match peer {
-        SocketAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
-        SocketAddr::V6(_) => SocketAddr::from(([0u16; 8], 0)),
-    }
-}
-
-/// The answer of the member that applied most: the others are on their way there.
-fn freshest(answers: &Answers) -> Option<&StatusResponse> {
-    answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).max_by_key(|status| status.applied)
 }
 
 fn as_json(answers: &Answers, roster: &Roster) -> Value {
@@ -179,9 +118,4 @@ fn as_text(answers: &Answers, roster: &Roster) -> String {
         text.push_str(&format!("{} distinct blocks\n", status.blocks));
     }
     text
-}
-
-#[expect(clippy::cast_precision_loss, reason = "one decimal of a size is shown")]
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1u32 << 20)
 }

@@ -37,3 +37,9 @@ impl fmt::Display for Table {
         Ok(())
     }
 }
+
+/// Bytes in binary megabytes, for a cell with one decimal.
+#[expect(clippy::cast_precision_loss, reason = "one decimal of a size is shown")]
+pub(crate) fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1u32 << 20)
+}
