@@ -12,6 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use weft_service::admin::{Admin, AdminError, Hooks};
+use weft_service::exit::{self, Fault};
 use weft_service::telemetry::Telemetry;
 use weft_transport::{Fabric, Identity, IdentityError, Profile, Routes};
 use weft_types::{MemberId, Role};
@@ -102,6 +103,15 @@ pub enum BindError {
     /// openraft did not start.
     #[error("cannot start Raft: {0}")]
     Raft(String),
+}
+
+impl Fault for BindError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::IdentityFile(_) | Self::Identity(_) | Self::WrongIdentity { .. } => exit::CONFIG,
+            _ => exit::UNAVAILABLE,
+        }
+    }
 }
 
 impl Metadata {

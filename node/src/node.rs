@@ -14,10 +14,11 @@ use weft_attach::{ListenError, SocketPolicy, listen};
 use weft_metadata_client::MetadataClient;
 use weft_service::admin::{Admin, AdminError, Hooks};
 use weft_service::config::ConfigError;
+use weft_service::exit::{self, Fault};
 use weft_service::telemetry::Telemetry;
 use weft_store::MemoryBudget;
 use weft_transport::{Fabric, Identity, IdentityError, Profile, Routes};
-use weft_types::{Incarnation, NodeId, NodeSpec, Role, Tier};
+use weft_types::{ByteSize, Incarnation, NodeId, NodeSpec, Role, Tier};
 
 use crate::arenas::Arenas;
 use crate::boot::{Boot, BootError};
@@ -51,6 +52,14 @@ pub enum BindError {
         /// Name in the configuration.
         node: NodeId,
     },
+    /// More host memory than the host has.
+    #[error("host_memory is {asked}, and this host has {total}: leave some for the engines and the system")]
+    HostMemory {
+        /// As configured.
+        asked: ByteSize,
+        /// Of the host.
+        total: ByteSize,
+    },
     /// Identity files could not be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -72,6 +81,19 @@ pub enum BindError {
     /// Two nodes on one registry.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
+}
+
+impl Fault for BindError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoIdentity
+            | Self::WrongIdentity { .. }
+            | Self::HostMemory { .. }
+            | Self::Config(_)
+            | Self::Identity(_) => exit::CONFIG,
+            _ => exit::UNAVAILABLE,
+        }
+    }
 }
 
 /// A running node daemon.
@@ -97,6 +119,7 @@ impl Node {
     /// # Errors
     /// Whatever could not be bound or read; nothing stays bound then.
     pub async fn bind(config: Config, telemetry: &Telemetry) -> Result<Self, BindError> {
+        check_memory(config.host_memory)?;
         let boot = Boot::next(&config.state_dir)?;
         let metrics = Metrics::register(&telemetry.registry)?;
         let tasks = TaskTracker::new();
@@ -207,6 +230,14 @@ impl Drop for Node {
         self.shared.draining.cancel();
         self.shared.stop.cancel();
     }
+}
+
+/// More than the host has would be found out only when engines fill it: by the kernel, which kills something.
+fn check_memory(asked: ByteSize) -> Result<(), BindError> {
+    let host = rustix::system::sysinfo();
+    let unit = u64::from(host.mem_unit.max(1));
+    let total = ByteSize::from_bytes(host.totalram.saturating_mul(unit));
+    if asked <= total { Ok(()) } else { Err(BindError::HostMemory { asked, total }) }
 }
 
 fn make_arenas(config: &Config, changed: &Arc<Notify>) -> Arc<Arenas> {

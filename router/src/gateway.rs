@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName};
 use http::{HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt, Either, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -143,21 +143,27 @@ impl Gateway {
         self.attempt(routing, exchange).await
     }
 
-    async fn read_body(&self, head: &request::Parts, body: Incoming) -> Result<Bytes, Refusal> {
+    async fn read_body(&self, head: &request::Parts, mut body: Incoming) -> Result<Bytes, Refusal> {
         if let Some(encoding) = head.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
             return Err(Refusal::Encoding { encoding: brief(&String::from_utf8_lossy(encoding.as_bytes())) });
         }
         let bytes_max = self.limits.body.bytes();
         let too_large = Refusal::TooLarge { bytes_max };
         let announced = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        let within = self.limits.body_within;
         if announced.is_some_and(|length| length > bytes_max) {
+            if !head.headers.contains_key(EXPECT) {
+                discard(body, bytes_max, within).await;
+            }
             return Err(too_large);
         }
-        let limited = Limited::new(body, usize::try_from(bytes_max).unwrap_or(usize::MAX));
-        let within = self.limits.body_within;
+        let limited = Limited::new(&mut body, usize::try_from(bytes_max).unwrap_or(usize::MAX));
         match timeout(within, limited.collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                discard(body, bytes_max, within).await;
+                Err(too_large)
+            }
             Ok(Err(error)) => Err(Refusal::BadRequest(format!("the body broke off: {error}"))),
             Err(_) => Err(Refusal::SlowBody { within }),
         }
@@ -286,6 +292,17 @@ fn named<'m>(models: &'m Models, surface: Surface, body: &[u8]) -> Result<(&'m A
         (None, Some(asked)) => Err(Refusal::UnknownModel { asked: brief(&asked), known: known() }),
         (None, None) => Err(Refusal::BadRequest(format!("name a model in the body; known models: {}", known()))),
     }
+}
+
+/// Takes in a body that is refused, as far as is reasonable: most clients send all of it before they read an answer, and
+/// would see a broken connection instead of the reason.
+async fn discard(body: Incoming, bytes_max: u64, within: Duration) {
+    /// Bytes that are taken in, in limits.
+    const LIMITS_MAX: u64 = 4;
+    let mut body = Limited::new(body, usize::try_from(bytes_max.saturating_mul(LIMITS_MAX)).unwrap_or(usize::MAX));
+    let frames = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Whatever is left breaks the connection, as it would have without this.
+    let _ = timeout(within, frames).await;
 }
 
 /// As much of a client's text as an answer to it repeats.

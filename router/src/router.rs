@@ -17,6 +17,7 @@ use weft_metadata_client::{Follower, FollowerMetrics, MetadataClient};
 use weft_policy::Fleet;
 use weft_service::admin::{Admin, AdminError, Hooks};
 use weft_service::config::ConfigError;
+use weft_service::exit::{self, Fault};
 use weft_service::telemetry::Telemetry;
 use weft_tokens::{ModelFiles, TokensError};
 use weft_transport::{Fabric, Identity, IdentityError, Profile};
@@ -92,6 +93,15 @@ pub enum BindError {
         /// As configured.
         path: String,
     },
+}
+
+impl Fault for BindError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Http { .. } | Self::Admin(_) | Self::Fabric(_) => exit::UNAVAILABLE,
+            _ => exit::CONFIG,
+        }
+    }
 }
 
 impl Router {

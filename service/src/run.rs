@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde::de::DeserializeOwned;
 
 use crate::config::{self, Loaded};
-use crate::exit;
+use crate::exit::{self, Stopped};
 use crate::telemetry::Telemetry;
 
 /// Arguments every role takes.
@@ -30,7 +30,7 @@ pub async fn run<C, F, R>(role: &'static str, args: &RoleArgs, main: F) -> ExitC
 where
     C: DeserializeOwned,
     F: FnOnce(C, Telemetry) -> R,
-    R: Future<Output = Result<(), Box<dyn Error + Send + Sync>>>,
+    R: Future<Output = Result<(), Stopped>>,
 {
     let Loaded { config, log } = match config::load(args.config.as_deref(), &args.sets) {
         Ok(loaded) => loaded,
@@ -56,8 +56,8 @@ where
     match main(config, telemetry).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{role} stopped: {}", chain(error.as_ref()));
-            ExitCode::from(exit::UNAVAILABLE)
+            tracing::error!("{role} stopped: {}", chain(&error));
+            ExitCode::from(error.code)
         }
     }
 }

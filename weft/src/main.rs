@@ -12,12 +12,12 @@ mod table;
 mod up;
 mod workload;
 
-use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use weft_metadata_client::MetadataError;
+use weft_service::exit::Stopped;
 use weft_service::run::run;
 use weft_service::{exit, shutdown};
 
@@ -27,8 +27,6 @@ use crate::metadata::MetadataArgs;
 /// Longest drain of a role: requests under way get this long to end by themselves.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-type Failure = Box<dyn Error + Send + Sync>;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     match Cli::parse().command {
@@ -37,38 +35,38 @@ async fn main() -> ExitCode {
             run("metadata", &role, async |config, telemetry| {
                 let metadata = weft_metadata::Metadata::bind(config, &telemetry).await?;
                 tokio::select! {
-                    signal = shutdown::signal() => signal?,
-                    failure = metadata.failed() => return Err(failure.into()),
+                    signal = shutdown::signal() => signal.map_err(Stopped::unavailable)?,
+                    failure = metadata.failed() => return Err(Stopped::unavailable(failure)),
                 }
                 metadata.drain(DRAIN_MAX).await;
-                Ok::<_, Failure>(())
+                Ok::<_, Stopped>(())
             })
             .await
         }
         Command::Node(args) => {
             run("node", &args, async |config, telemetry| {
                 let node = weft_node::Node::bind(config, &telemetry).await?;
-                shutdown::signal().await?;
+                shutdown::signal().await.map_err(Stopped::unavailable)?;
                 node.drain(DRAIN_MAX).await;
-                Ok::<_, Failure>(())
+                Ok::<_, Stopped>(())
             })
             .await
         }
         Command::Router(args) => {
             run("router", &args, async |config, telemetry| {
                 let router = weft_router::Router::bind(config, &telemetry).await?;
-                shutdown::signal().await?;
+                shutdown::signal().await.map_err(Stopped::unavailable)?;
                 router.drain(DRAIN_MAX).await;
-                Ok::<_, Failure>(())
+                Ok::<_, Stopped>(())
             })
             .await
         }
         Command::EngineSim(args) => {
             run("engine-sim", &args, async |config, telemetry| {
                 let engine = weft_engine_sim::EngineSim::bind(config, &telemetry).await?;
-                shutdown::signal().await?;
+                shutdown::signal().await.map_err(Stopped::unavailable)?;
                 engine.drain(DRAIN_MAX).await;
-                Ok::<_, Failure>(())
+                Ok::<_, Stopped>(())
             })
             .await
         }

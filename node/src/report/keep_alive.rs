@@ -22,6 +22,8 @@ pub(crate) async fn keep_alive(
     stop: CancellationToken,
 ) {
     let beats = async {
+        // An outage is one line, and its end another.
+        let mut failing = false;
         loop {
             let Ok(Some(term)) = lease.wait_for(Option::is_some).await.map(|lease| *lease) else { return };
             let beat = term / BEATS_PER_LEASE;
@@ -31,6 +33,10 @@ pub(crate) async fn keep_alive(
             }
             // A late answer is worth as much as an early one, as long as it comes within the lease.
             match metadata.keep_alive(&node, incarnation, term / 2).await {
+                Ok(true) if failing => {
+                    tracing::info!("metadata answers again");
+                    failing = false;
+                }
                 Ok(true) => {}
                 _ if lease.borrow().is_none() => {}
                 Ok(false) => {
@@ -39,7 +45,11 @@ pub(crate) async fn keep_alive(
                     // Joining again takes a moment, and another answer would only say the same.
                     tokio::time::sleep(beat).await;
                 }
-                Err(error) => tracing::warn!(%error, "keep-alive failed"),
+                Err(_) if failing => {}
+                Err(error) => {
+                    tracing::warn!(%error, "keep-alive failed: trying again until metadata answers");
+                    failing = true;
+                }
             }
         }
     };

@@ -33,6 +33,22 @@ async fn a_body_over_the_limit_is_413_announced_or_not() {
 }
 
 #[tokio::test]
+async fn a_client_that_sends_before_it_reads_still_learns_why() {
+    let engine = Engine::start().await;
+    let cluster = Cluster::of(&[&engine], |config| config.limits.body = ByteSize::from_mib(4)).await;
+    // More than the sockets between would hold.
+    let body = "x".repeat(12 << 20);
+    let heads = [
+        format!("content-length: {}\r\n\r\n", body.len()),
+        format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n", body.len()),
+    ];
+    for head in heads {
+        let request = format!("POST {CHAT} HTTP/1.1\r\nhost: r\r\nconnection: close\r\n{head}{body}\r\n0\r\n\r\n");
+        assert!(say(&cluster, &request).await.starts_with("HTTP/1.1 413 "));
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_does_not_come_is_408() {
     let engine = Engine::start().await;
     let cluster = Cluster::of(&[&engine], |config| config.limits.body_within = Duration::from_millis(50)).await;

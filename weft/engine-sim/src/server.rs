@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use weft_node_client::{AttachConfig, AttachError, NodeClient};
+use weft_service::exit::{self, Fault};
 use weft_service::telemetry::Telemetry;
 use weft_tokens::{ModelFiles, TokensError};
 use weft_types::Incarnation;
@@ -60,6 +61,15 @@ pub enum BindError {
     /// A metric is registered already: two engines in one process share a registry.
     #[error("cannot register metrics")]
     Metrics(#[from] prometheus::Error),
+}
+
+impl Fault for BindError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Model { .. } | Self::NoWords(_) => exit::CONFIG,
+            _ => exit::UNAVAILABLE,
+        }
+    }
 }
 
 /// A simulated engine that serves.

@@ -218,7 +218,9 @@ async fn what_cannot_be_served_is_refused_with_its_reason() {
         (json!("x".repeat(17 << 20)), StatusCode::PAYLOAD_TOO_LARGE, "length limit exceeded"),
         (json!({"model": "sim-8b", "prompt": []}), StatusCode::BAD_REQUEST, "empty"),
         (json!({"model": "sim-8b", "prompt": [[1], [2]]}), StatusCode::BAD_REQUEST, "batch"),
-        (json!({"model": "sim-8b", "prompt": [1], "n": 2}), StatusCode::BAD_REQUEST, "n must be 1"),
+        (json!({"model": "sim-8b", "prompt": [1], "n": 2}), StatusCode::BAD_REQUEST, "must be 1"),
+        (json!({"model": "sim-8b", "prompt": [1], "best_of": 2}), StatusCode::BAD_REQUEST, "must be 1"),
+        (json!({"model": "sim-8b", "prompt": [1], "echo": true}), StatusCode::BAD_REQUEST, "echo"),
         (json!({"model": "sim-8b", "prompt": [1], "max_tokens": 0}), StatusCode::BAD_REQUEST, "at least 1"),
         (completion(&prompt(1, 4), 1), StatusCode::BAD_REQUEST, "the device holds 256"),
     ];
@@ -230,6 +232,9 @@ async fn what_cannot_be_served_is_refused_with_its_reason() {
         assert_eq!(answered, status, "{answer}");
         assert!(answer["error"]["message"].as_str().unwrap().contains(reason), "{answer}");
     }
+    let (status, answer) = engine.post("/v1/chat/completions", &json!({"model": "sim-8b", "messages": []})).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("at least one message"), "{answer}");
     for (body, expected, reason) in cases {
         let (status, answer) = engine.post("/v1/completions", &body).await;
         assert_eq!(status, expected, "{body}: {answer}");

@@ -5,6 +5,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
 use weft_tokens::{ModelFiles, TokensError};
 
@@ -53,6 +54,12 @@ struct Body {
     #[serde(default)]
     n: Option<u32>,
     #[serde(default)]
+    best_of: Option<u32>,
+    #[serde(default)]
+    echo: Option<bool>,
+    #[serde(default)]
+    messages: Option<Vec<IgnoredAny>>,
+    #[serde(default)]
     cache_salt: Option<String>,
 }
 
@@ -71,8 +78,14 @@ pub(crate) fn parse(kind: Kind, bytes: &[u8], files: &ModelFiles, served: &[Stri
     if !served.contains(&body.model) {
         return Err(Refused::unknown_model(&body.model, served));
     }
-    if body.n.is_some_and(|n| n != 1) {
-        return Err(Refused::bad_request("n must be 1: send one request an answer".to_owned()));
+    if [body.n, body.best_of].into_iter().flatten().any(|n| n != 1) {
+        return Err(Refused::bad_request("n and best_of must be 1: send one request an answer".to_owned()));
+    }
+    if body.echo == Some(true) {
+        return Err(Refused::bad_request("echo is not simulated: leave it out".to_owned()));
+    }
+    if kind == Kind::Chat && body.messages.is_some_and(|messages| messages.is_empty()) {
+        return Err(Refused::bad_request("messages is empty: it must have at least one message".to_owned()));
     }
     let max_tokens = body.max_completion_tokens.or(body.max_tokens);
     if max_tokens == Some(0) {
