@@ -42,6 +42,12 @@ fn sync_histogram(help: &str) -> Result<Histogram, prometheus::Error> {
     Histogram::with_opts(HistogramOpts::new("weft_metadata_log_sync_seconds", help).buckets(buckets))
 }
 
+/// A lookup takes microseconds, unless it has to wait.
+fn lookup_histogram(help: &str) -> Result<Histogram, prometheus::Error> {
+    let buckets = prometheus::exponential_buckets(0.000_001, 2.0, 18)?;
+    Histogram::with_opts(HistogramOpts::new("weft_metadata_lookup_seconds", help).buckets(buckets))
+}
+
 fn cut_offs(help: &str) -> Result<IntCounterVec, prometheus::Error> {
     let vec = IntCounterVec::new(Opts::new("weft_metadata_watch_cut_offs_total", help), &["reason"])?;
     for reason in ["lagged", "jumped", "closing", "stalled"] {
@@ -81,8 +87,8 @@ family! {
         report_entries: IntCounter = counter("weft_metadata_report_entries_total");
         /// Report calls refused because too much waited.
         reports_overloaded: IntCounter = counter("weft_metadata_reports_overloaded_total");
-        /// Lookups answered.
-        lookups: IntCounter = counter("weft_metadata_lookups_total");
+        /// Seconds that answering a lookup took, apart from the call it came by.
+        lookup_seconds: Histogram = lookup_histogram;
         /// Nodes expired while this member led.
         expired_nodes: IntCounter = counter("weft_metadata_expired_nodes_total");
         /// Watches being served.

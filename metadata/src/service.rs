@@ -175,7 +175,7 @@ impl Service {
 
     #[expect(clippy::unused_async, reason = "handlers have one shape")]
     async fn lookup(&self, _peer: &Peer, request: LookupRequest) -> Answer<LookupResponse> {
-        self.metrics.lookups.inc();
+        let _timed = self.metrics.lookup_seconds.start_timer();
         let state = self.group.machine.state();
         let holders = &state.directory.roster().holders;
         let found = state.directory.leading(&request.prefix).into_iter();

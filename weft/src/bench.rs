@@ -7,9 +7,12 @@ mod fetch;
 mod form;
 mod hash;
 mod index;
+mod latencies;
 mod limits;
 mod machine;
 mod measure;
+mod members;
+mod placement;
 pub(crate) mod plot;
 pub(crate) mod trace;
 mod workload;
@@ -46,6 +49,8 @@ enum Command {
     Fetch(FormArgs),
     /// Storing and loading through a node daemon, against copying in memory.
     Arena(FormArgs),
+    /// Reports and lookups through a group of three metadata members, against the disk alone.
+    Placement(FormArgs),
     /// Every bench that needs no running cluster.
     All(AllArgs),
     /// Write a trace with the statistics of real ones.
@@ -95,9 +100,10 @@ const HASH: Bench = Bench { name: "hash", run: |effort| on_a_thread(move || hash
 const INDEX: Bench = Bench { name: "index", run: |effort| on_a_thread(move || index::measure(effort)) };
 const FETCH: Bench = Bench { name: "fetch", run: |effort| on_a_thread(move || fetch::measure(effort)) };
 const ARENA: Bench = Bench { name: "arena", run: |effort| on_a_thread(move || arena::measure(effort)) };
+const PLACEMENT: Bench = Bench { name: "placement", run: |effort| Box::pin(placement::measure(effort)) };
 
 /// In the order of the report.
-const ALL: &[Bench] = &[HASH, INDEX, FETCH, ARENA];
+const ALL: &[Bench] = &[HASH, INDEX, FETCH, ARENA, PLACEMENT];
 
 /// Runs what was asked for.
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
@@ -107,6 +113,7 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
         Command::Index(form) => INDEX.report(&form).await,
         Command::Fetch(form) => FETCH.report(&form).await,
         Command::Arena(form) => ARENA.report(&form).await,
+        Command::Placement(form) => PLACEMENT.report(&form).await,
         Command::All(args) => all(&args).await,
         Command::Workload(args) => workload::run(&args),
     }

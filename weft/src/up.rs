@@ -8,7 +8,7 @@
 //! Whatever happens, every child is stopped before this returns; and should this process be killed, the kernel tells
 //! the children (`--parent`).
 
-mod child;
+pub(crate) mod child;
 mod plan;
 mod show;
 mod supervisor;
