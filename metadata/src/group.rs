@@ -1,20 +1,20 @@
 //! This member's seat in the Raft group: who leads, and how a command gets into the log.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use openraft::error::{ClientWriteError, Fatal, RaftError};
+use openraft::error::{ClientWriteError, Fatal};
 use openraft::raft::ClientWriteResult;
-use openraft::{Raft, RaftMetrics, ServerState};
+use openraft::{Raft, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use weft_metadata_state::{Command, Outcome};
 use weft_types::LogTime;
 
+use crate::forming::Waiting;
 use crate::machine::Machine;
-use crate::raft::{CommandBytes, Types};
+use crate::raft::{CommandBytes, RaftMetrics, Types};
 
 /// Longest that a proposer waits for its command. A leader that lost its majority never commits; by then every client has
 /// given up and asks another member.
@@ -26,8 +26,8 @@ pub(crate) struct Group {
     pub(crate) me: u64,
     pub(crate) raft: Raft<Types>,
     pub(crate) machine: Machine,
-    /// As configured.
-    members: Arc<BTreeMap<u64, SocketAddr>>,
+    /// Why this member takes no part yet, while it does not.
+    pub(crate) waiting: Waiting,
     /// A leader that heard from no majority for so long may have been replaced.
     quorum_silence_max: Duration,
     clock: Arc<Mutex<Clock>>,
@@ -50,7 +50,6 @@ pub(crate) enum ProposeError {
 /// A command on its way; its place in the log is settled.
 #[derive(Debug)]
 pub(crate) struct Proposed {
-    group_members: Arc<BTreeMap<u64, SocketAddr>>,
     told: oneshot::Receiver<ClientWriteResult<Types>>,
 }
 
@@ -67,16 +66,16 @@ impl Group {
         me: u64,
         raft: Raft<Types>,
         machine: Machine,
-        members: BTreeMap<u64, SocketAddr>,
+        waiting: Waiting,
         quorum_silence_max: Duration,
     ) -> Self {
         let clock = Clock { term: 0, anchor: LogTime::ZERO, since: Instant::now() };
         let clock = Arc::new(Mutex::new(clock));
-        Self { me, raft, machine, members: Arc::new(members), quorum_silence_max, clock }
+        Self { me, raft, machine, waiting, quorum_silence_max, clock }
     }
 
     /// What openraft says of itself.
-    pub(crate) fn metrics(&self) -> RaftMetrics<u64, openraft::BasicNode> {
+    pub(crate) fn metrics(&self) -> RaftMetrics {
         self.raft.metrics().borrow().clone()
     }
 
@@ -96,12 +95,12 @@ impl Group {
 
     /// Where it is.
     pub(crate) fn leader_addr(&self) -> Option<SocketAddr> {
-        self.leader().and_then(|leader| self.members.get(&leader).copied())
+        self.leader().and_then(|leader| self.addr(leader))
     }
 
-    /// Where a member is.
+    /// Where a member is, as agreed.
     pub(crate) fn addr(&self, member: u64) -> Option<SocketAddr> {
-        self.members.get(&member).copied()
+        self.raft.metrics().borrow().membership_config.membership().get_node(&member).map(|node| node.addr)
     }
 
     /// Stamps and proposes a command, and waits until it is applied here.
@@ -114,7 +113,7 @@ impl Group {
         let at = self.stamp();
         let bytes = CommandBytes(command(at).encode().into());
         let told = self.raft.client_write_ff(bytes).await.map_err(stopped)?;
-        Ok(Proposed { group_members: self.members.clone(), told })
+        Ok(Proposed { told })
     }
 
     fn stamp(&self) -> LogTime {
@@ -126,7 +125,7 @@ impl Group {
 
 impl std::fmt::Debug for Group {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Group").field("me", &self.me).field("members", &self.members).finish_non_exhaustive()
+        f.debug_struct("Group").field("me", &self.me).finish_non_exhaustive()
     }
 }
 
@@ -139,8 +138,7 @@ impl Proposed {
         match told {
             Ok(Ok(written)) => Ok(written.data.0.expect("a command gives an outcome")),
             Ok(Err(ClientWriteError::ForwardToLeader(forward))) => {
-                let leader = forward.leader_id.and_then(|leader| self.group_members.get(&leader).copied());
-                Err(ProposeError::NotLeader { leader })
+                Err(ProposeError::NotLeader { leader: forward.leader_node.map(|node| node.addr) })
             }
             Ok(Err(error @ ClientWriteError::ChangeMembershipError(_))) => {
                 Err(ProposeError::Stopped(error.to_string()))
@@ -161,22 +159,6 @@ impl Clock {
 
 fn stopped(fatal: Fatal<u64>) -> ProposeError {
     ProposeError::Stopped(fatal.to_string())
-}
-
-/// Forms a new group of the configured members, unless there is one: every member may be told to, and the result is the
-/// same, but only the one with the lowest id is.
-pub(crate) async fn form(raft: &Raft<Types>, members: &BTreeMap<u64, SocketAddr>) -> Result<(), String> {
-    use openraft::error::InitializeError;
-    // openraft would say no with an error in the log, at every restart.
-    if raft.is_initialized().await.map_err(|error| error.to_string())? {
-        return Ok(());
-    }
-    let node = |(id, addr): (&u64, &SocketAddr)| (*id, openraft::BasicNode { addr: addr.to_string() });
-    let nodes: BTreeMap<u64, openraft::BasicNode> = members.iter().map(node).collect();
-    match raft.initialize(nodes).await {
-        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 #[cfg(test)]

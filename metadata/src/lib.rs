@@ -26,6 +26,7 @@
 
 mod config;
 mod error;
+mod forming;
 mod group;
 mod log;
 mod machine;
@@ -33,6 +34,7 @@ mod member;
 mod metrics;
 mod raft;
 mod service;
+mod store;
 mod volume;
 
 pub use config::{Config, ConfigError, RaftConfig, SnapshotConfig, WalConfig};

@@ -15,9 +15,10 @@
 //! - an entry is readable as soon as `append` returns, and acknowledged only once it is durable;
 //! - the runtime is never blocked: writes happen on the writer's thread, reads from disk on the blocking pool.
 //!
-//! # Absent on purpose
-//! - the committed index: openraft can do without. After a restart a member shows the state of its snapshot until it
-//!   hears from a leader (or becomes one), and says so through `/ready`.
+//! # Decided here
+//! - how far entries are committed is a record of the log like any other, written with the next batch, or when nothing comes
+//!   for a while: it costs no sync of its own while there is work. So a start knows, while it reads, which entries nothing
+//!   later can take back, and has applied them by the time it has read them; the rest waits for a leader.
 
 mod contents;
 pub(crate) mod record;
@@ -45,6 +46,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
 
 use self::contents::{Contents, Found, Spot};
+pub(crate) use self::recovery::Sink;
 use self::writer::{Request, Writer};
 use crate::error::StoreError;
 use crate::metrics::Metrics;
@@ -67,11 +69,22 @@ pub(crate) struct LogSettings {
     pub(crate) tail_bytes_max: usize,
 }
 
+/// What the log is told of commits, so that it can be told when they stop.
+#[derive(Debug, Default)]
+struct Hint {
+    committed: Option<LogId>,
+    seen: Option<LogId>,
+    settled: Option<LogId>,
+}
+
 /// Handle of the log; clones are the same log, and the writer's thread ends with the last of them.
 #[derive(Clone)]
 pub(crate) struct LogStore {
     contents: Arc<Mutex<Contents>>,
     vote: Arc<Mutex<Option<Vote>>>,
+    /// As the log said at its start.
+    committed_at_start: Option<LogId>,
+    hint: Arc<Mutex<Hint>>,
     disk_bytes: Arc<AtomicU64>,
     requests: mpsc::Sender<Request>,
     /// Its other end is dropped when the writer's thread ends.
@@ -80,16 +93,28 @@ pub(crate) struct LogStore {
 
 impl LogStore {
     /// Recovers the log from the volume and starts its writer. Blocks: call it off the runtime.
+    #[cfg(test)]
     pub(crate) fn open(volume: Arc<dyn Volume>, settings: LogSettings, metrics: Metrics) -> Result<Self, StoreError> {
+        Self::open_into(volume, settings, metrics, &mut |_| Ok(()))
+    }
+
+    /// Recovers the log from the volume and starts its writer; entries that it knows to be committed go to the sink as they
+    /// are read. Blocks: call it off the runtime.
+    pub(crate) fn open_into(
+        volume: Arc<dyn Volume>,
+        settings: LogSettings,
+        metrics: Metrics,
+        sink: Sink<'_>,
+    ) -> Result<Self, StoreError> {
         let vote = vote::load(&*volume)?;
-        let recovered = recovery::recover(&*volume, settings.tail_bytes_max)?;
+        let recovered = recovery::recover(&*volume, settings.tail_bytes_max, sink)?;
         if vote.is_none() && recovered.contents.last().is_some() {
             // Openraft saves a vote before its first entry; without it this member could vote twice in one term.
             return Err(StoreError::Missing { file: volume.locate(vote::NAME) });
         }
         info!(
             segments = recovered.segments.len(), entries = recovered.contents.entries(),
-            last = ?recovered.contents.last(), ?vote, "log recovered",
+            last = ?recovered.contents.last(), committed = ?recovered.committed, ?vote, "log recovered",
         );
         let contents = Arc::new(Mutex::new(recovered.contents));
         let disk_bytes = Arc::default();
@@ -99,6 +124,8 @@ impl LogStore {
             contents: contents.clone(),
             segments: recovered.segments,
             next_batch: recovered.next_batch,
+            committed: recovered.committed,
+            told_committed: recovered.committed,
             segment_bytes: settings.segment_bytes,
             metrics,
             batch: writer::Batch::default(),
@@ -112,7 +139,15 @@ impl LogStore {
                 drop(running);
             })
             .map_err(|source| StoreError::io("start the writer thread of", volume.locate(""), source))?;
-        Ok(Self { contents, vote: Arc::new(Mutex::new(vote)), disk_bytes, requests, ended })
+        Ok(Self {
+            contents,
+            vote: Arc::new(Mutex::new(vote)),
+            committed_at_start: recovered.committed,
+            hint: Arc::default(),
+            disk_bytes,
+            requests,
+            ended,
+        })
     }
 
     /// Index up to which entries are gone, since a snapshot covers them.
@@ -123,6 +158,25 @@ impl LogStore {
     /// Bytes that the log takes on disk, those set aside included.
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.disk_bytes.load(Ordering::Relaxed)
+    }
+
+    /// To be called now and then: if nothing was committed since the last time, and the log does not say how far it is, it is
+    /// told to.
+    pub(crate) async fn settle(&self) {
+        let due = {
+            let mut hint = self.hint.lock();
+            let quiet = hint.committed == hint.seen;
+            hint.seen = hint.committed;
+            let due = quiet && hint.settled != hint.committed;
+            if due {
+                hint.settled = hint.committed;
+            }
+            due
+        };
+        if due {
+            // One that is gone has said why.
+            let _ = self.requests.send(Request::Settle).await;
+        }
     }
 
     /// Lets go of the log; resolves once the writer's thread has written what it was asked to and is gone, which is when
@@ -225,6 +279,17 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
         Ok(*self.vote.lock())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
+        let Some(upto) = committed else { return Ok(()) };
+        self.hint.lock().committed = Some(upto);
+        let sent = self.requests.send(Request::Committed { upto }).await;
+        sent.map_err(|_| StorageIOError::write(AnyError::new(&writer_gone())).into())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
+        Ok(self.hint.lock().committed.or(self.committed_at_start))
     }
 
     async fn append<I>(&mut self, entries: I, callback: LogFlushed<Types>) -> Result<(), StorageError>

@@ -13,26 +13,24 @@
 //!   applies the log behind it again, once a leader says how much of it is committed.
 
 pub(crate) mod feed;
+pub(crate) mod incoming;
 pub(crate) mod snapshot;
 
-use std::io::Cursor;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::storage::{RaftStateMachine, Snapshot};
-use openraft::{
-    AnyError, BasicNode, EntryPayload, OptionalSend, RaftSnapshotBuilder, SnapshotMeta, StorageIOError,
-    StoredMembership,
-};
+use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tracing::info;
 use weft_metadata_state::{Command, CommandError, Directory};
 
 use self::feed::Feed;
+use self::snapshot::{SnapshotFile, TakenOver, Temporary};
 use crate::error::StoreError;
 use crate::metrics::Metrics;
-use crate::raft::{CommandBytes, Entry, LogId, Reply, StorageError, Types};
-use crate::volume::Volume;
+use crate::raft::{CommandBytes, Entry, LogId, Reply, SnapshotMeta, StorageError, StoredMembership, Types};
+use crate::volume::{FileReader, FileWriter, TEMPORARY_SUFFIX, Volume};
 
 /// The applied state; clones are the same one.
 #[derive(Clone, Debug)]
@@ -44,7 +42,7 @@ struct Shared {
     feed: Feed,
     volume: Arc<dyn Volume>,
     /// What the newest snapshot on disk covers.
-    snapshot: Mutex<Option<SnapshotMeta<u64, BasicNode>>>,
+    snapshot: Mutex<Option<SnapshotMeta>>,
     /// Bytes of commands applied since the last snapshot (or start).
     unsnapshotted_bytes: AtomicU64,
     metrics: Metrics,
@@ -55,7 +53,7 @@ struct Shared {
 pub(crate) struct State {
     pub(crate) directory: Directory,
     pub(crate) applied: Option<LogId>,
-    membership: StoredMembership<u64, BasicNode>,
+    pub(crate) membership: StoredMembership,
 }
 
 impl State {
@@ -69,12 +67,9 @@ impl Machine {
     /// Loads the newest snapshot, if there is one. Blocks: call it off the runtime.
     pub(crate) fn open(volume: Arc<dyn Volume>, metrics: Metrics) -> Result<Self, StoreError> {
         let (mut state, mut meta) = (State::default(), None);
-        if let Some((found, bytes)) = snapshot::load_newest(&*volume)? {
-            let directory =
-                Directory::restore(&bytes).map_err(|error| snapshot::damaged(&*volume, &found, error.to_string()))?;
-            state = State { directory, applied: found.last_log_id, membership: found.last_membership.clone() };
-            info!(applied = state.index(), bytes = bytes.len(), "snapshot loaded");
-            meta = Some(found);
+        if let Some((found, loaded)) = snapshot::load_newest(&*volume)? {
+            info!(applied = loaded.index(), "snapshot loaded");
+            (state, meta) = (loaded, Some(found));
         }
         let feed = Feed::new(state.index(), state.directory.log_time());
         let shared = Shared {
@@ -108,7 +103,30 @@ impl Machine {
         self.0.unsnapshotted_bytes.load(Ordering::Relaxed)
     }
 
-    fn apply_entry(&self, entry: Entry) -> Result<Reply, CommandError> {
+    /// Applies a committed entry that was read back at the start; nobody watches yet. Those that the snapshot covers are
+    /// skipped.
+    pub(crate) fn replay(&self, entry: Entry) -> Result<(), String> {
+        let index = entry.log_id.index;
+        let (expected, known) = {
+            let state = self.0.state.read();
+            (state.applied.map_or(0, |id| id.index + 1), state.applied.is_some_and(|id| index <= id.index))
+        };
+        if known {
+            return Ok(());
+        }
+        if index != expected {
+            return Err(format!("entry {expected} is missing before it"));
+        }
+        self.apply_entry(entry, false).map(drop).map_err(|error| error.to_string())
+    }
+
+    /// The last entry was replayed: changes begin here.
+    pub(crate) fn replayed(&self) {
+        let state = self.0.state.read();
+        self.0.feed.jump(state.index(), state.directory.log_time());
+    }
+
+    fn apply_entry(&self, entry: Entry, publish: bool) -> Result<Reply, CommandError> {
         let (command, membership) = match entry.payload {
             EntryPayload::Blank => (None, None),
             EntryPayload::Normal(CommandBytes(bytes)) => {
@@ -125,7 +143,9 @@ impl Machine {
         let applied = command.map(|command| state.directory.apply(command));
         let (outcome, changes) = applied.map_or((None, Vec::new()), |applied| (Some(applied.outcome), applied.changes));
         self.0.metrics.changes.inc_by(changes.len() as u64);
-        self.0.feed.publish(entry.log_id.index, state.directory.log_time(), changes);
+        if publish {
+            self.0.feed.publish(entry.log_id.index, state.directory.log_time(), changes);
+        }
         self.0.metrics.applied_entries.inc();
         self.0.metrics.applied_index.set(i64::try_from(entry.log_id.index).unwrap_or(i64::MAX));
         Ok(Reply(outcome))
@@ -135,7 +155,7 @@ impl Machine {
 impl RaftStateMachine<Types> for Machine {
     type SnapshotBuilder = Builder;
 
-    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership<u64, BasicNode>), StorageError> {
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
         let state = self.0.state.read();
         Ok((state.applied, state.membership.clone()))
     }
@@ -148,7 +168,8 @@ impl RaftStateMachine<Types> for Machine {
         let mut replies = Vec::new();
         for entry in entries {
             let id = entry.log_id;
-            replies.push(self.apply_entry(entry).map_err(|error| StorageIOError::apply(id, AnyError::new(&error)))?);
+            replies
+                .push(self.apply_entry(entry, true).map_err(|error| StorageIOError::apply(id, AnyError::new(&error)))?);
         }
         Ok(replies)
     }
@@ -159,31 +180,20 @@ impl RaftStateMachine<Types> for Machine {
         Builder { machine: self.clone(), state }
     }
 
-    async fn begin_receiving_snapshot(&mut self) -> Result<Box<Cursor<Vec<u8>>>, StorageError> {
-        Ok(Box::default())
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotFile>, StorageError> {
+        Ok(Box::new(SnapshotFile::none()))
     }
 
-    async fn install_snapshot(
-        &mut self,
-        meta: &SnapshotMeta<u64, BasicNode>,
-        snapshot: Box<Cursor<Vec<u8>>>,
-    ) -> Result<(), StorageError> {
-        let (machine, meta, bytes) = (self.clone(), meta.clone(), snapshot.into_inner());
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Box<SnapshotFile>) -> Result<(), StorageError> {
+        let (machine, meta) = (self.clone(), meta.clone());
         let installing = tokio::task::spawn_blocking(move || {
-            let directory = Directory::restore(&bytes).map_err(|error| error.to_string())?;
-            // On disk first: the log before it is purged as soon as this returns.
-            snapshot::save(&*machine.0.volume, &meta, &bytes).map_err(|error| error.to_string())?;
-            let mut state = machine.0.state.write();
-            *state = State { directory, applied: meta.last_log_id, membership: meta.last_membership.clone() };
-            machine.0.feed.jump(state.index(), state.directory.log_time());
-            machine.0.unsnapshotted_bytes.store(0, Ordering::Relaxed);
-            machine.0.metrics.applied_index.set(i64::try_from(state.index()).unwrap_or(i64::MAX));
-            info!(applied = state.index(), bytes = bytes.len(), "took over a snapshot from the leader");
-            machine.0.metrics.snapshots_installed.inc();
-            *machine.0.snapshot.lock() = Some(meta);
-            Ok(())
+            let taken_over = match *snapshot {
+                SnapshotFile { taken_over: Some(taken_over), .. } => taken_over,
+                other => machine.copy(other)?,
+            };
+            machine.install(meta, taken_over).map_err(|error| error.to_string())
         });
-        let installed = installing.await.unwrap_or_else(|error| Err::<(), _>(error.to_string()));
+        let installed = installing.await.unwrap_or_else(|error| Err(error.to_string()));
         installed.map_err(|error| StorageIOError::write_snapshot(None, AnyError::error(error)).into())
     }
 
@@ -192,13 +202,46 @@ impl RaftStateMachine<Types> for Machine {
             return Ok(None);
         }
         let volume = self.0.volume.clone();
-        let loading = tokio::task::spawn_blocking(move || snapshot::load_newest(&*volume));
-        let loaded = match loading.await {
-            Ok(loaded) => loaded.map_err(|error| error.to_string()),
+        let finding = tokio::task::spawn_blocking(move || snapshot::newest(&*volume));
+        let found = match finding.await {
+            Ok(found) => found.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        let loaded = loaded.map_err(|error| StorageIOError::read_snapshot(None, AnyError::error(error)))?;
-        Ok(loaded.map(|(meta, bytes)| Snapshot { meta, snapshot: Box::new(Cursor::new(bytes)) }))
+        let found = found.map_err(|error| StorageIOError::read_snapshot(None, AnyError::error(error)))?;
+        Ok(found.map(|(meta, file)| Snapshot { meta, snapshot: Box::new(SnapshotFile::of(file)) }))
+    }
+}
+
+impl Machine {
+    /// Durable first: the log before it is purged as soon as this returns.
+    fn install(&self, meta: SnapshotMeta, taken_over: TakenOver) -> std::io::Result<()> {
+        let TakenOver { temporary, state: taken } = taken_over;
+        snapshot::put_in_place(&*self.0.volume, &temporary.name, &meta)?;
+        let mut state = self.0.state.write();
+        // What was before is large: it is dropped once nobody waits for the lock.
+        let _before = std::mem::replace(&mut *state, taken);
+        self.0.feed.jump(state.index(), state.directory.log_time());
+        self.0.unsnapshotted_bytes.store(0, Ordering::Relaxed);
+        self.0.metrics.applied_index.set(i64::try_from(state.index()).unwrap_or(i64::MAX));
+        info!(applied = state.index(), "took over a snapshot from the leader");
+        self.0.metrics.snapshots_installed.inc();
+        *self.0.snapshot.lock() = Some(meta);
+        drop(state);
+        Ok(())
+    }
+
+    /// Takes over a snapshot that lies elsewhere. Between members it is `incoming` that does.
+    fn copy(&self, from: SnapshotFile) -> Result<TakenOver, String> {
+        let text = |error: std::io::Error| error.to_string();
+        let volume = self.0.volume.clone();
+        let temporary = Temporary { volume: volume.clone(), name: format!("copied{TEMPORARY_SUFFIX}") };
+        let from = from.file.ok_or("a snapshot without a file")?;
+        let file = volume.create(&temporary.name, 0).map_err(text)?;
+        let mut writer = FileWriter::new(file.clone());
+        std::io::copy(&mut FileReader::new(from).map_err(text)?, &mut writer).map_err(text)?;
+        writer.finish().map_err(text)?;
+        let (_, state) = snapshot::read(FileReader::new(file).map_err(text)?)?;
+        Ok(TakenOver { temporary, state })
     }
 }
 
@@ -213,18 +256,12 @@ impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
         let (machine, state) = (self.machine.clone(), self.state.clone());
         let building = tokio::task::spawn_blocking(move || {
-            let bytes = state.directory.snapshot();
-            let meta = SnapshotMeta {
-                last_log_id: state.applied,
-                last_membership: state.membership,
-                // The same state has the same bytes on every member, so any of them may finish what another began.
-                snapshot_id: state.applied.map_or_else(|| "empty".to_owned(), |id| id.to_string()),
-            };
-            snapshot::save(&*machine.0.volume, &meta, &bytes)?;
-            info!(index = ?state.applied.map(|id| id.index), bytes = bytes.len(), "snapshot written");
+            let meta = snapshot::meta(&state);
+            let (file, bytes) = snapshot::save(&*machine.0.volume, &meta, &state.directory)?;
+            info!(index = ?state.applied.map(|id| id.index), bytes, "snapshot written");
             machine.0.metrics.snapshots.inc();
             *machine.0.snapshot.lock() = Some(meta.clone());
-            Ok(Snapshot { meta, snapshot: Box::new(Cursor::new(bytes)) })
+            Ok(Snapshot { meta, snapshot: Box::new(SnapshotFile::of(file)) })
         });
         let built = building.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         built.map_err(|error| StorageIOError::write_snapshot(None, AnyError::new(&error)).into())

@@ -19,21 +19,19 @@ use weft_types::{MemberId, Role};
 
 use crate::config::{Config, ConfigError};
 use crate::error::StoreError;
-use crate::group::{self, Group};
+use crate::forming::{Forming, Waiting};
+use crate::group::Group;
 use crate::log::{LogSettings, LogStore};
-use crate::machine::{Machine, snapshot};
+use crate::machine::incoming::Incoming;
 use crate::metrics::Metrics;
 use crate::raft::network::Network;
-use crate::raft::{serve, wire};
+use crate::raft::{hello, serve};
 use crate::service::chores::Chores;
 use crate::service::leases::Leases;
 use crate::service::reports::Folder;
 use crate::service::watch::Watches;
 use crate::service::{PROPOSALS_MAX, Service, status};
-use crate::volume::{LocalVolume, Volume, read_whole, remove_temporaries, replace_whole};
-
-/// File that says whose the data directory is.
-const OWNER_NAME: &str = "member";
+use crate::store::{Owner, Store};
 
 /// Entries in one append, whatever their size: a thousand heartbeats' worth would be too many to decode at once.
 const APPEND_ENTRIES_MAX: u64 = 256;
@@ -126,7 +124,7 @@ impl Metadata {
         let identity = Identity::from_pem(&pem.cert, &pem.key, &pem.ca)?;
         check_identity(&identity, config.member)?;
         let metrics = Metrics::register(&telemetry.registry)?;
-        let (log, machine) = open_store(&config, &identity, &metrics).await?;
+        let Store { volume, disk, log, machine } = open_store(&config, &identity, &metrics).await?;
 
         let fabric_metrics = weft_transport::Metrics::register(&telemetry.registry);
         let fabric = Fabric::bind(config.fabric, Profile::Control, &identity, fabric_metrics)?;
@@ -135,29 +133,27 @@ impl Metadata {
         let network = Network::new(me, fabric.clone(), members.clone());
         let raft = Raft::new(me, raft_config(&config)?, network, log.clone(), machine.clone()).await;
         let raft = raft.map_err(|error| BindError::Raft(error.to_string()))?;
-        let group = Group::new(me, raft, machine, members.clone(), config.raft.election_max);
+        let waiting = Waiting::default();
+        let group = Group::new(me, raft, machine, waiting.clone(), config.raft.election_max);
 
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         let stop = closing.clone().drop_guard();
         let closer = tokio::spawn(close(group.clone(), fabric.clone(), tasks.clone(), closing.clone()));
         let service = start_service(&config, &group, &log, &metrics, &tasks, &closing);
-        fabric.serve(service.routes(serve::routes(Routes::new().calls_max(CALLS_MAX), &group.raft)));
-        let forms = members.keys().next() == Some(&me);
-        let started = async {
-            if forms {
-                group::form(&group.raft, &members).await.map_err(BindError::Raft)?;
-            }
-            Ok(Admin::bind(config.admin, telemetry, hooks(&group, &log)).await?)
-        };
-        let admin = match started.await {
+        let routes = Routes::new().calls_max(CALLS_MAX);
+        let routes = serve::routes(routes, &group.raft, disk, Incoming::new(volume));
+        fabric.serve(service.routes(hello::routes(routes, &group.raft, disk)));
+        let forming = Forming { me, disk, members, fabric: fabric.clone(), raft: group.raft.clone(), waiting };
+        tasks.spawn(closing.clone().run_until_cancelled_owned(forming.run()));
+        let admin = match Admin::bind(config.admin, telemetry, hooks(&group, &log)).await {
             Ok(admin) => admin,
             Err(error) => {
                 drop(stop);
                 let _ = closer.await;
-                return Err(error);
+                return Err(error.into());
             }
         };
-        info!(member = me, fabric = %fabric.local_addr(), admin = %admin.addr(), ?members, "metadata member serves");
+        info!(member = me, fabric = %fabric.local_addr(), admin = %admin.addr(), %disk, "metadata member serves");
         Ok(Self { member: config.member, group, log, fabric, admin, closer, stop })
     }
 
@@ -226,58 +222,19 @@ fn check_identity(identity: &Identity, member: MemberId) -> Result<(), BindError
     Err(BindError::WrongIdentity { member, found: format!("{}/{}", me.role, me.name) })
 }
 
-/// Opens, checks and recovers the data directory, off the runtime.
-async fn open_store(
-    config: &Config,
-    identity: &Identity,
-    metrics: &Metrics,
-) -> Result<(LogStore, Machine), StoreError> {
+/// Opens and recovers the data directory, off the runtime.
+async fn open_store(config: &Config, identity: &Identity, metrics: &Metrics) -> Result<Store, StoreError> {
     let path = config.data.clone();
-    let owner = format!("{} {}\n", identity.me.cluster, config.member);
+    let owner = Owner { cluster: identity.me.cluster.to_string(), member: config.member };
     let settings = LogSettings {
         segment_bytes: config.wal.segment.bytes(),
         tail_bytes_max: usize::try_from(config.wal.memory.bytes()).unwrap_or(usize::MAX),
     };
     let metrics = metrics.clone();
-    let opening = tokio::task::spawn_blocking(move || {
-        let io = |operation| {
-            let file = path.display().to_string();
-            move |source| StoreError::io(operation, file, source)
-        };
-        let volume = LocalVolume::open(&path).map_err(io("open"))?;
-        remove_temporaries(&volume).map_err(io("clean"))?;
-        check_owner(&volume, &owner)?;
-        let volume: Arc<dyn Volume> = Arc::new(volume);
-        let machine = Machine::open(volume.clone(), metrics.clone())?;
-        let log = LogStore::open(volume.clone(), settings, metrics)?;
-        match (log.purged_index(), machine.snapshot_index()) {
-            // The directory as of the purge would have to be made up.
-            (Some(purged), snapshot) if snapshot.is_none_or(|snapshot| snapshot < purged) => {
-                Err(StoreError::Missing { file: volume.locate(&snapshot::name(purged)) })
-            }
-            _ => Ok((log, machine)),
-        }
-    });
+    let opening = tokio::task::spawn_blocking(move || Store::open(&path, &owner, settings, metrics));
     opening.await.unwrap_or_else(|error| {
         Err(StoreError::io("open", config.data.display().to_string(), std::io::Error::other(error)))
     })
-}
-
-/// A log replayed into another group, or by another member, would be a lie: each directory says whose it is.
-fn check_owner(volume: &dyn Volume, expected: &str) -> Result<(), StoreError> {
-    let io = |operation, source| StoreError::io(operation, volume.locate(OWNER_NAME), source);
-    match read_whole(volume, OWNER_NAME, 4096) {
-        Ok(found) if found == expected.as_bytes() => Ok(()),
-        Ok(found) => Err(StoreError::Foreign {
-            file: volume.locate(OWNER_NAME),
-            found: String::from_utf8_lossy(&found).trim().to_owned(),
-            expected: expected.trim().to_owned(),
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            replace_whole(volume, OWNER_NAME, expected.as_bytes()).map_err(|source| io("write", source))
-        }
-        Err(source) => Err(io("read", source)),
-    }
 }
 
 fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, BindError> {
@@ -293,7 +250,6 @@ fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, BindError> {
         purge_batch_size: 1,
         // More than a snapshot may be behind, or taking one over would not help a follower that lags.
         replication_lag_threshold: config.snapshot.entries + config.snapshot.keep,
-        snapshot_max_chunk_size: wire::SNAPSHOT_CHUNK_BYTES as u64,
         install_snapshot_timeout: millis(SNAPSHOT_PIECE_WITHIN),
         ..openraft::Config::default()
     };
@@ -311,6 +267,7 @@ fn start_service(
     let leases = Arc::new(Leases::new(config.node_lease));
     let chores = Chores {
         group: group.clone(),
+        log: log.clone(),
         leases: leases.clone(),
         limits: config.limits(),
         snapshot_bytes: config.snapshot.bytes.bytes(),

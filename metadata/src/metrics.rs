@@ -1,8 +1,9 @@
 //! Counters of a metadata member, registered once from its registry.
 
-use openraft::{BasicNode, RaftMetrics};
 use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::raft::RaftMetrics;
 
 macro_rules! family {
     ($(#[$doc:meta])* pub(crate) struct $family:ident {
@@ -102,7 +103,7 @@ family! {
 
 impl Metrics {
     /// Takes over what openraft says of itself.
-    pub(crate) fn observe(&self, raft: &RaftMetrics<u64, BasicNode>, leads: bool) {
+    pub(crate) fn observe(&self, raft: &RaftMetrics, leads: bool) {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.leader.set(i64::from(leads));
         self.term.set(number(raft.current_term));

@@ -9,12 +9,14 @@
 #[cfg(test)]
 pub(crate) mod crash;
 mod local;
+mod stream;
 
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
 pub(crate) use local::LocalVolume;
+pub(crate) use stream::{FileReader, FileWriter};
 
 /// Smallest unit that a device writes whole: 512 bytes, the smallest logical block of any disk in use. Larger ones are
 /// multiples of it.

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! offset  size
-//!      0     4  magic "WFL1"; the digit is the version of the layout
-//!      4     1  kind: 1 blank, 2 command, 3 membership, 4 truncate, 5 purge
+//!      0     4  magic "WFL2"; the digit is the version of the layout
+//!      4     1  kind: 1 blank, 2 command, 3 membership, 4 truncate, 5 purge, 6 committed
 //!      5     1  flags: bit 0 = last record of its batch
 //!      6     2  zero
 //!      8     8  batch: number of the write that brought it, counted up by one over the life of the log
 //!     16     8  index   ┐ of the entry; of the first entry that goes (truncate);
 //!     24     8  term    │ of the last entry that goes (purge)
-//!     32     8  leader  ┘
+//!     32     8  leader  ┘ of the last entry that is known to be committed (committed)
 //!     40     4  payload length in bytes
 //!     44     4  CRC-32C of the 44 bytes before
 //!     48     n  payload
@@ -29,7 +29,7 @@ use crate::raft::mirror::MembershipMirror;
 use crate::raft::{CommandBytes, Entry, LogId, log_id};
 use crate::volume::SECTOR_BYTES;
 
-const MAGIC: u32 = u32::from_le_bytes(*b"WFL1");
+const MAGIC: u32 = u32::from_le_bytes(*b"WFL2");
 const LAST_OF_BATCH: u8 = 1;
 /// Bytes in front of the payload.
 pub(crate) const HEADER_BYTES: usize = 48;
@@ -49,6 +49,7 @@ pub(crate) enum Kind {
     Membership = 3,
     Truncate = 4,
     Purge = 5,
+    Committed = 6,
 }
 
 /// What a record says about itself, checked.
@@ -108,6 +109,11 @@ pub(crate) fn put_purge(out: &mut Vec<u8>, batch: u64, upto: LogId) -> usize {
     put(out, Kind::Purge, batch, upto, &[])
 }
 
+/// Appends "entries up to `upto` are committed".
+pub(crate) fn put_committed(out: &mut Vec<u8>, batch: u64, upto: LogId) -> usize {
+    put(out, Kind::Committed, batch, upto, &[])
+}
+
 fn put(out: &mut Vec<u8>, kind: Kind, batch: u64, id: LogId, payload: &[u8]) -> usize {
     let start = out.len();
     out.extend_from_slice(&MAGIC.to_le_bytes());
@@ -163,6 +169,7 @@ pub(crate) fn parse_header(bytes: &[u8]) -> Result<Header, &'static str> {
         3 => Kind::Membership,
         4 => Kind::Truncate,
         5 => Kind::Purge,
+        6 => Kind::Committed,
         _ => return Err("record kind unknown to this version"),
     };
     let payload_len = word32(bytes, 40) as usize;
@@ -224,7 +231,9 @@ pub(crate) fn entry(header: &Header, record: &Bytes) -> Result<Entry, String> {
             let membership: MembershipMirror = codec::decode(&payload).map_err(|error| error.to_string())?;
             EntryPayload::Membership(membership.into())
         }
-        Kind::Truncate | Kind::Purge => return Err(format!("a {:?} record, not an entry", header.kind)),
+        Kind::Truncate | Kind::Purge | Kind::Committed => {
+            return Err(format!("a {:?} record, not an entry", header.kind));
+        }
     };
     Ok(Entry { log_id: header.id, payload })
 }
@@ -244,7 +253,7 @@ mod tests {
         put_entry(&mut out, 7, &command(9, b"abc"));
         mark_last(&mut out);
         let golden = concat!(
-            "57464c31",         // magic
+            "57464c32",         // magic
             "02",               // kind: command
             "01",               // flags: last of batch
             "0000",             // zero

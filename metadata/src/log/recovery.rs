@@ -7,28 +7,43 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use tracing::warn;
 
 use super::contents::{Contents, Spot};
 use super::record::{self, Header, Kind, Parsed};
 use super::segment::{self, Segment};
 use crate::error::StoreError;
-use crate::volume::Volume;
+use crate::raft::{Entry, LogId};
+use crate::volume::{SECTOR_BYTES, Volume};
 
 /// A log as it was found.
 #[derive(Debug)]
 pub(crate) struct Recovered {
     pub(crate) contents: Contents,
+    /// Last entry that the log itself says is committed.
+    pub(crate) committed: Option<LogId>,
     /// Oldest first; empty for a new log.
     pub(crate) segments: VecDeque<Segment>,
     pub(crate) next_batch: u64,
 }
 
-/// Reads every segment of the volume.
-pub(crate) fn recover(volume: &dyn Volume, tail_bytes_max: usize) -> Result<Recovered, StoreError> {
+/// Where committed entries go as they are read, in order.
+pub(crate) type Sink<'a> = &'a mut (dyn FnMut(Entry) -> Result<(), String> + Send);
+
+/// Reads every segment of the volume, once. Entries that the log knows to be committed go to the sink on the way.
+pub(crate) fn recover(volume: &dyn Volume, tail_bytes_max: usize, sink: Sink<'_>) -> Result<Recovered, StoreError> {
     let numbers = segment::numbers(volume).map_err(|source| StoreError::io("list", volume.locate(""), source))?;
     let begins_purged = numbers.first().is_some_and(|first| *first > 1);
-    let mut replay = Replay { volume, contents: Contents::new(tail_bytes_max), next_batch: 1, begins_purged };
+    let mut replay = Replay {
+        volume,
+        contents: Contents::new(tail_bytes_max),
+        next_batch: 1,
+        begins_purged,
+        committed: None,
+        undecided: VecDeque::new(),
+        sink,
+    };
     let mut segments: VecDeque<Segment> = VecDeque::with_capacity(numbers.len());
     for (at, number) in numbers.iter().copied().enumerate() {
         if let Some(before) = segments.back()
@@ -39,7 +54,7 @@ pub(crate) fn recover(volume: &dyn Volume, tail_bytes_max: usize) -> Result<Reco
         segments.push_back(replay.segment(number, at + 1 == numbers.len())?);
     }
     replay.check_start(&segments)?;
-    Ok(Recovered { contents: replay.contents, segments, next_batch: replay.next_batch })
+    Ok(Recovered { contents: replay.contents, committed: replay.committed, segments, next_batch: replay.next_batch })
 }
 
 struct Replay<'a> {
@@ -49,6 +64,10 @@ struct Replay<'a> {
     next_batch: u64,
     /// The first segments are gone.
     begins_purged: bool,
+    committed: Option<LogId>,
+    /// Entries that a later record may take back, or say to be committed.
+    undecided: VecDeque<Entry>,
+    sink: Sink<'a>,
 }
 
 /// Where a scan stopped.
@@ -67,6 +86,7 @@ impl Replay<'_> {
         let len = file.len().map_err(|source| io("read", source))?;
         let mut bytes = vec![0; usize::try_from(len).map_err(|_| io("read", std::io::ErrorKind::FileTooLarge.into()))?];
         file.read_at(0, &mut bytes).map_err(|source| io("read", source))?;
+        let bytes = Bytes::from(bytes);
         let first_batch = segment::check_header(&bytes, number).map_err(|reason| self.damaged(number, 0, reason))?;
         if number == 1 || self.next_batch > 1 {
             if first_batch != self.next_batch {
@@ -79,7 +99,7 @@ impl Replay<'_> {
         let mut segment = Segment { number, file, len, end: 0, index_max: None };
         let (whole, stop) = self.scan(&mut segment, &bytes)?;
         segment.end = whole as u64;
-        if whole == bytes.len() || bytes[whole..].iter().all(|byte| *byte == 0) {
+        if is_zero(&bytes[whole..]) {
             return Ok(segment);
         }
         self.judge(number, is_last, &bytes, &stop)?;
@@ -93,7 +113,7 @@ impl Replay<'_> {
     }
 
     /// Replays whole batches; returns where they end, and what is there.
-    fn scan(&mut self, segment: &mut Segment, bytes: &[u8]) -> Result<(usize, Stop), StoreError> {
+    fn scan(&mut self, segment: &mut Segment, bytes: &Bytes) -> Result<(usize, Stop), StoreError> {
         let mut batch: Vec<(Header, usize, usize)> = Vec::new();
         let (mut offset, mut whole) = (segment::HEADER_BYTES, segment::HEADER_BYTES);
         let stop = loop {
@@ -111,7 +131,7 @@ impl Replay<'_> {
                         self.next_batch += 1;
                         whole = offset;
                         for (header, offset, len) in batch.drain(..) {
-                            self.record(segment, &header, offset, len)?;
+                            self.record(segment, &header, offset, &bytes.slice(offset..offset + len))?;
                         }
                     }
                 }
@@ -120,16 +140,44 @@ impl Replay<'_> {
         Ok((whole, stop))
     }
 
-    fn record(&mut self, segment: &mut Segment, header: &Header, offset: usize, len: usize) -> Result<(), StoreError> {
+    fn record(
+        &mut self,
+        segment: &mut Segment,
+        header: &Header,
+        offset: usize,
+        record: &Bytes,
+    ) -> Result<(), StoreError> {
+        let number = segment.number;
+        let damaged = |this: &Self, reason: String| Err(this.damaged(number, offset, reason));
         match header.kind {
-            Kind::Truncate => self.contents.truncate(header.id.index),
-            Kind::Purge => self.contents.purge(header.id),
+            Kind::Truncate => {
+                if self.committed.is_some_and(|committed| header.id.index <= committed.index) {
+                    return damaged(self, format!("entries from {} on are taken back, which is committed", header.id));
+                }
+                while self.undecided.pop_back_if(|entry| entry.log_id.index >= header.id.index).is_some() {}
+                self.contents.truncate(header.id.index);
+            }
+            Kind::Purge => {
+                while self.undecided.pop_front_if(|entry| entry.log_id.index <= header.id.index).is_some() {}
+                self.contents.purge(header.id);
+            }
+            Kind::Committed => {
+                while let Some(entry) = self.undecided.pop_front_if(|entry| entry.log_id.index <= header.id.index) {
+                    if entry.log_id.index == header.id.index && entry.log_id != header.id {
+                        return damaged(self, format!("{} is committed, but {} was written", header.id, entry.log_id));
+                    }
+                    let id = entry.log_id;
+                    (self.sink)(entry).or_else(|reason| damaged(self, format!("entry {id}: {reason}")))?;
+                }
+                self.committed = self.committed.max(Some(header.id));
+            }
             Kind::Blank | Kind::Command | Kind::Membership => {
                 match self.contents.next_index() {
                     // The entries between were in a segment that was removed after the purge that a later record tells
                     // of; `check_start` looks whether it does.
                     Some(expected) if expected < header.id.index && self.begins_purged => {
                         self.contents.forget_recovered();
+                        self.undecided.clear();
                     }
                     Some(expected) if expected != header.id.index => {
                         let reason = format!("entry {}, expected {expected}", header.id.index);
@@ -138,7 +186,9 @@ impl Replay<'_> {
                     _ => {}
                 }
                 segment.covers(header.id.index);
-                let spot = Spot { file: segment.file.clone(), offset: offset as u64, bytes: len };
+                let entry = record::entry(header, record).map_err(|reason| self.damaged(number, offset, reason))?;
+                let spot = Spot { file: segment.file.clone(), offset: offset as u64, bytes: record.len() };
+                self.undecided.push_back(entry);
                 self.contents.push_recovered(header.id, spot);
             }
         }
@@ -178,6 +228,12 @@ impl Replay<'_> {
     fn damaged(&self, number: u64, offset: usize, reason: String) -> StoreError {
         StoreError::Damaged { file: self.volume.locate(&segment::name(number)), offset: offset as u64, reason }
     }
+}
+
+/// Sectors at a time, since what is set aside is long and empty.
+fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; SECTOR_BYTES] = [0; SECTOR_BYTES];
+    bytes.chunks(SECTOR_BYTES).all(|sector| sector == &ZEROS[..sector.len()])
 }
 
 /// A batch later than `batch` of which a record begins somewhere in `bytes`.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! offset  size
-//!      0     8  magic "WEFTLOG1"; the digit is the version of the layout
+//!      0     8  magic "WEFTLOG2"; the digit is the version of the layout
 //!      8     8  number of the segment, from 1
 //!     16     8  number of the first batch in it
 //!     24     4  zero
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::volume::{Volume, VolumeFile, temporary_name};
 
-const MAGIC: &[u8; 8] = b"WEFTLOG1";
+const MAGIC: &[u8; 8] = b"WEFTLOG2";
 /// Bytes in front of the first record.
 pub(crate) const HEADER_BYTES: usize = 32;
 const PREFIX: &str = "log-";
@@ -89,6 +89,12 @@ pub(crate) fn check_header(bytes: &[u8], number: u64) -> Result<u64, String> {
         return Err("the file is shorter than a segment header".to_owned());
     };
     let batch = u64::from_le_bytes(found[16..24].try_into().expect("eight bytes were sliced"));
+    if found[..7] == MAGIC[..7] && found[..8] != MAGIC[..] {
+        let format = String::from_utf8_lossy(&found[..8]);
+        return Err(format!(
+            "it is of format {format}, and this release reads WEFTLOG2: run the release that wrote it"
+        ));
+    }
     if found != header(number, batch) {
         return Err(format!("the segment header is not that of segment {number}"));
     }

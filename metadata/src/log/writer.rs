@@ -30,10 +30,28 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// What the thread is asked to make durable.
 pub(crate) enum Request {
-    Append { entries: Vec<Entry>, done: LogFlushed<Types> },
-    Truncate { since: LogId, done: Done },
-    Purge { upto: LogId, done: Done },
-    Vote { vote: Vote, done: Done },
+    Append {
+        entries: Vec<Entry>,
+        done: LogFlushed<Types>,
+    },
+    Truncate {
+        since: LogId,
+        done: Done,
+    },
+    Purge {
+        upto: LogId,
+        done: Done,
+    },
+    Vote {
+        vote: Vote,
+        done: Done,
+    },
+    /// Entries up to here are committed: a hint for the next start, written with whatever comes next.
+    Committed {
+        upto: LogId,
+    },
+    /// Nothing comes next for now: write the hint.
+    Settle,
 }
 
 /// Told once it is durable, or why it is not.
@@ -52,6 +70,9 @@ pub(crate) struct Writer {
     pub(crate) next_batch: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) metrics: Metrics,
+    /// Entries up to here are committed, and the log says so up to the other.
+    pub(crate) committed: Option<LogId>,
+    pub(crate) told_committed: Option<LogId>,
     /// Bytes of all segments, for whoever asks.
     pub(crate) disk_bytes: Arc<AtomicU64>,
     pub(crate) batch: Batch,
@@ -82,7 +103,9 @@ impl Writer {
                 group.push(next);
             }
             let (waiters, result) = match &failed {
-                Some(reason) => (group.into_iter().map(waiter).collect(), Err(io::Error::other(String::clone(reason)))),
+                Some(reason) => {
+                    (group.into_iter().filter_map(waiter).collect(), Err(io::Error::other(String::clone(reason))))
+                }
                 None => self.serve(group),
             };
             if let Err(cause) = &result
@@ -108,7 +131,7 @@ impl Writer {
             if let Request::Purge { upto, .. } = &request {
                 purged = Some(*upto);
             }
-            waiters.push(waiter(request));
+            waiters.extend(waiter(request));
         }
         let result = result.and_then(|()| self.flush()).and_then(|()| match purged {
             Some(upto) => self.remove_segments(upto),
@@ -120,6 +143,7 @@ impl Writer {
     fn add(&mut self, request: &Request) -> io::Result<()> {
         match request {
             Request::Append { entries, .. } => {
+                self.tell_committed()?;
                 for entry in entries {
                     let bytes = self.make_room(record::entry_bytes(entry))?;
                     self.batch.last = record::put_entry(&mut self.batch.bytes, self.next_batch, entry);
@@ -141,7 +165,22 @@ impl Writer {
                 self.flush()?;
                 vote::save(&*self.volume, vote)
             }
+            Request::Committed { upto } => {
+                self.committed = self.committed.max(Some(*upto));
+                Ok(())
+            }
+            Request::Settle => self.tell_committed(),
         }
+    }
+
+    /// Writes how far entries are committed, if the log does not say so yet. They are in it already: openraft hands an entry
+    /// in before it counts it.
+    fn tell_committed(&mut self) -> io::Result<()> {
+        let Some(upto) = self.committed.filter(|upto| Some(*upto) > self.told_committed) else { return Ok(()) };
+        self.make_room(record::record_bytes(0))?;
+        self.batch.last = record::put_committed(&mut self.batch.bytes, self.next_batch, upto);
+        self.told_committed = Some(upto);
+        Ok(())
     }
 
     /// Sees to it that a record of `bytes` bytes fits behind the batch: a batch lies in one segment.
@@ -218,12 +257,13 @@ impl Waiter {
     }
 }
 
-fn waiter(request: Request) -> Waiter {
+fn waiter(request: Request) -> Option<Waiter> {
     match request {
-        Request::Append { done, .. } => Waiter::Append(done),
+        Request::Append { done, .. } => Some(Waiter::Append(done)),
         Request::Truncate { done, .. } | Request::Purge { done, .. } | Request::Vote { done, .. } => {
-            Waiter::Other(done)
+            Some(Waiter::Other(done))
         }
+        Request::Committed { .. } | Request::Settle => None,
     }
 }
 

@@ -2,11 +2,11 @@
 //! version of openraft changes neither format.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
-use openraft::{BasicNode, Membership, StoredMembership};
 use serde::{Deserialize, Serialize};
 
-use super::{LogId, Vote, log_id};
+use super::{DiskId, LogId, MemberNode, Membership, StoredMembership, Vote, log_id};
 
 /// A [`LogId`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -28,7 +28,14 @@ pub(crate) struct VoteMirror {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct MembershipMirror {
     voters: Vec<BTreeSet<u64>>,
-    addresses: BTreeMap<u64, String>,
+    members: BTreeMap<u64, MemberMirror>,
+}
+
+/// A [`MemberNode`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct MemberMirror {
+    addr: SocketAddr,
+    disk: u64,
 }
 
 /// A [`StoredMembership`]: with the entry that brought it.
@@ -62,28 +69,30 @@ impl From<VoteMirror> for Vote {
     }
 }
 
-impl From<&Membership<u64, BasicNode>> for MembershipMirror {
-    fn from(membership: &Membership<u64, BasicNode>) -> Self {
-        let addresses = membership.nodes().map(|(member, node)| (*member, node.addr.clone())).collect();
-        Self { voters: membership.get_joint_config().clone(), addresses }
+impl From<&Membership> for MembershipMirror {
+    fn from(membership: &Membership) -> Self {
+        let mirror = |node: &MemberNode| MemberMirror { addr: node.addr, disk: node.disk.0 };
+        let members = membership.nodes().map(|(member, node)| (*member, mirror(node))).collect();
+        Self { voters: membership.get_joint_config().clone(), members }
     }
 }
 
-impl From<MembershipMirror> for Membership<u64, BasicNode> {
+impl From<MembershipMirror> for Membership {
     fn from(membership: MembershipMirror) -> Self {
-        let nodes: BTreeMap<u64, BasicNode> =
-            membership.addresses.into_iter().map(|(member, addr)| (member, BasicNode { addr })).collect();
+        let node = |mirror: MemberMirror| MemberNode { addr: mirror.addr, disk: DiskId(mirror.disk) };
+        let nodes: BTreeMap<u64, MemberNode> =
+            membership.members.into_iter().map(|(member, mirror)| (member, node(mirror))).collect();
         Self::new(membership.voters, nodes)
     }
 }
 
-impl From<&StoredMembership<u64, BasicNode>> for StoredMembershipMirror {
-    fn from(stored: &StoredMembership<u64, BasicNode>) -> Self {
+impl From<&StoredMembership> for StoredMembershipMirror {
+    fn from(stored: &StoredMembership) -> Self {
         Self { at: stored.log_id().map(Into::into), membership: stored.membership().into() }
     }
 }
 
-impl From<StoredMembershipMirror> for StoredMembership<u64, BasicNode> {
+impl From<StoredMembershipMirror> for StoredMembership {
     fn from(stored: StoredMembershipMirror) -> Self {
         Self::new(stored.at.map(Into::into), stored.membership.into())
     }

@@ -6,22 +6,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openraft::error::{
-    InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, SnapshotMismatch, Timeout, Unreachable,
+    Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
 use openraft::network::{Backoff, RPCOption, RPCTypes, RaftNetwork, RaftNetworkFactory};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest,
-    VoteResponse,
-};
-use openraft::{AnyError, BasicNode};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
+use openraft::{OptionalSend, Snapshot};
 use parking_lot::Mutex;
 use tracing::{info, warn};
 use weft_transport::{CallError, Fabric, Target};
 use weft_types::rpc::Method;
 use weft_types::{Name, Role};
 
-use super::Types;
-use super::wire::{self, AppendMessage, SnapshotMessage, SnapshotReply};
+use super::wire::{self, AppendMessage, VoteMessage};
+use super::{DiskId, MemberNode, Types, outgoing};
 
 /// How long a peer that cannot be reached is left alone. Shorter than an election, so that a member that came back hears
 /// from its leader before it calls for one.
@@ -36,18 +33,21 @@ pub(crate) struct Network {
     me: u64,
     fabric: Fabric,
     silences: BTreeMap<u64, Arc<Silence>>,
-    /// As configured: these win over the addresses in the log, which may be of an earlier deployment.
-    members: BTreeMap<u64, SocketAddr>,
+    /// As configured: where members were when they started.
+    seeds: BTreeMap<u64, SocketAddr>,
 }
 
 /// Client of one peer.
 #[derive(Debug)]
 pub(crate) struct Peer {
     me: u64,
-    id: u64,
+    pub(super) id: u64,
+    /// The data directory that the group agreed on for it.
+    pub(super) disk: DiskId,
     fabric: Fabric,
-    /// `None`: nobody told us a usable address.
-    target: Option<Target>,
+    target: Target,
+    /// Where the configuration says it is, if that is elsewhere: after a move, only one of the two is right.
+    other: Option<Target>,
     silence: Arc<Silence>,
 }
 
@@ -63,38 +63,58 @@ struct Silent {
 }
 
 impl Network {
-    pub(crate) fn new(me: u64, fabric: Fabric, members: BTreeMap<u64, SocketAddr>) -> Self {
-        let silences = members.keys().map(|id| (*id, Arc::default())).collect();
-        Self { me, fabric, silences, members }
+    pub(crate) fn new(me: u64, fabric: Fabric, seeds: BTreeMap<u64, SocketAddr>) -> Self {
+        Self { me, fabric, silences: BTreeMap::new(), seeds }
     }
 }
 
 impl RaftNetworkFactory<Types> for Network {
     type Network = Peer;
 
-    async fn new_client(&mut self, id: u64, node: &BasicNode) -> Peer {
-        let addr = self.members.get(&id).copied().or_else(|| node.addr.parse().ok());
+    async fn new_client(&mut self, id: u64, node: &MemberNode) -> Peer {
         let name: Name = id.to_string().parse().expect("digits are a name");
-        let target = addr.map(|addr| Target { addr, role: Role::Metadata, name: Some(name) });
+        let target = |addr| Target { addr, role: Role::Metadata, name: Some(name.clone()) };
+        let agreed = target(node.addr);
+        let configured = self.seeds.get(&id).filter(|addr| **addr != node.addr).map(|addr| target(*addr));
         let silence = self.silences.entry(id).or_default().clone();
-        Peer { me: self.me, id, fabric: self.fabric.clone(), target, silence }
+        Peer {
+            me: self.me,
+            id,
+            disk: node.disk,
+            fabric: self.fabric.clone(),
+            target: agreed,
+            other: configured,
+            silence,
+        }
     }
 }
 
 impl Peer {
-    async fn call<M: Method, E: std::error::Error>(
-        &self,
+    /// Calls the member where it answered last. One that does not answer there is tried at its other address next time:
+    /// whichever is right, its certificate says that it is the member meant.
+    pub(super) async fn call<M: Method>(
+        &mut self,
+        request: &M::Request,
+        option: &RPCOption,
+    ) -> Result<M::Response, CallError> {
+        let answer = self.fabric.call::<M>(&self.target, request, option.hard_ttl()).await;
+        let failure = answer.as_ref().err().filter(unanswered);
+        self.silence.heard(self.id, failure, Instant::now());
+        if failure.is_some()
+            && let Some(other) = &mut self.other
+        {
+            std::mem::swap(&mut self.target, other);
+        }
+        answer
+    }
+
+    async fn ask<M: Method, E: std::error::Error>(
+        &mut self,
         request: &M::Request,
         kind: RPCTypes,
         option: &RPCOption,
-    ) -> Result<M::Response, RPCError<u64, BasicNode, E>> {
-        let Some(target) = &self.target else {
-            let reason = AnyError::error(format!("member {} has no usable address: list it in `members`", self.id));
-            return Err(Unreachable::new(&reason).into());
-        };
-        let answer = self.fabric.call::<M>(target, request, option.hard_ttl()).await;
-        self.silence.heard(self.id, answer.as_ref().err().filter(unanswered), Instant::now());
-        answer.map_err(|error| match error {
+    ) -> Result<M::Response, RPCError<u64, MemberNode, E>> {
+        self.call::<M>(request, option).await.map_err(|error| match error {
             CallError::Connect { .. } => Unreachable::new(&error).into(),
             CallError::Deadline { after, .. } => {
                 Timeout { action: kind, id: self.me, target: self.id, timeout: after }.into()
@@ -135,33 +155,28 @@ impl RaftNetwork<Types> for Peer {
         &mut self,
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
-    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
-        let message = AppendMessage(request);
-        self.call::<wire::AppendEntries, _>(&message, RPCTypes::AppendEntries, &option).await.map(Into::into)
+    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, MemberNode, RaftError<u64>>> {
+        let message = AppendMessage { to: self.disk, request };
+        self.ask::<wire::AppendEntries, _>(&message, RPCTypes::AppendEntries, &option).await.map(Into::into)
     }
 
     async fn vote(
         &mut self,
         request: VoteRequest<u64>,
         option: RPCOption,
-    ) -> Result<VoteResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
-        self.call::<wire::Vote, _>(&request.into(), RPCTypes::Vote, &option).await.map(Into::into)
+    ) -> Result<VoteResponse<u64>, RPCError<u64, MemberNode, RaftError<u64>>> {
+        let message = VoteMessage::new(self.disk, &request);
+        self.ask::<wire::Vote, _>(&message, RPCTypes::Vote, &option).await.map(Into::into)
     }
 
-    async fn install_snapshot(
+    async fn full_snapshot(
         &mut self,
-        request: InstallSnapshotRequest<Types>,
+        vote: super::Vote,
+        snapshot: Snapshot<Types>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
-    ) -> Result<InstallSnapshotResponse<u64>, RPCError<u64, BasicNode, RaftError<u64, InstallSnapshotError>>> {
-        let message = SnapshotMessage(request);
-        match self.call::<wire::InstallSnapshot, _>(&message, RPCTypes::InstallSnapshot, &option).await? {
-            SnapshotReply::Taken(vote) => Ok(InstallSnapshotResponse { vote: vote.into() }),
-            SnapshotReply::Mismatch { expected, got } => {
-                let mismatch = SnapshotMismatch { expect: expected.into(), got: got.into() };
-                let error = RaftError::APIError(InstallSnapshotError::SnapshotMismatch(mismatch));
-                Err(RemoteError::new(self.id, error).into())
-            }
-        }
+    ) -> Result<SnapshotResponse<u64>, StreamingError<Types, Fatal<u64>>> {
+        outgoing::send(self, vote, snapshot, cancel, &option).await
     }
 
     fn backoff(&self) -> Backoff {

@@ -1,52 +1,72 @@
 //! The other side of Raft's procedures: requests of peers, handed to openraft if the peer is who it claims to be.
 
-use openraft::Raft;
-use openraft::error::{InstallSnapshotError, RaftError};
+use std::sync::Arc;
+
+use openraft::{Raft, Snapshot};
 use weft_transport::{Peer, Refusal, RefusalCode, Routes};
 use weft_types::Role;
 
 use super::wire::{AppendEntries, InstallSnapshot, SnapshotReply, Vote};
-use super::{Types, Vote as RaftVote};
-use crate::machine::snapshot;
+use super::{DiskId, Types, Vote as RaftVote};
+use crate::machine::incoming::{Incoming, Piece, Taken};
 
 const MEMBERS: &[Role] = &[Role::Metadata];
 
-/// Adds methods 1 to 3.
-pub(crate) fn routes(routes: Routes, raft: &Raft<Types>) -> Routes {
+/// Adds methods 1 to 3, for a member that keeps its promises on `disk`.
+pub(crate) fn routes(routes: Routes, raft: &Raft<Types>, disk: DiskId, incoming: Incoming) -> Routes {
     let (append, vote, install) = (raft.clone(), raft.clone(), raft.clone());
+    let incoming = Arc::new(incoming);
     routes
-        .rpc::<AppendEntries, _, _>(MEMBERS, move |peer, request| {
+        .rpc::<AppendEntries, _, _>(MEMBERS, move |peer, message| {
             let raft = append.clone();
             async move {
-                check_sender(&peer, &request.0.vote)?;
-                raft.append_entries(request.0).await.map(Into::into).map_err(failed)
+                check_sender(&peer, &message.request.vote)?;
+                check_disk(message.to, disk)?;
+                raft.append_entries(message.request).await.map(Into::into).map_err(failed)
             }
         })
         .rpc::<Vote, _, _>(MEMBERS, move |peer, request| {
             let raft = vote.clone();
             async move {
                 check_sender(&peer, &request.vote.into())?;
+                check_disk(request.to, disk)?;
                 raft.vote(request.into()).await.map(Into::into).map_err(failed)
             }
         })
-        .rpc::<InstallSnapshot, _, _>(MEMBERS, move |peer, request| {
-            let raft = install.clone();
+        .rpc::<InstallSnapshot, _, _>(MEMBERS, move |peer, message| {
+            let (raft, incoming) = (install.clone(), incoming.clone());
             async move {
-                check_sender(&peer, &request.0.vote)?;
-                let end = request.0.offset.saturating_add(request.0.data.len() as u64);
-                if end > snapshot::BYTES_MAX {
-                    let message = format!("a snapshot of {end} bytes: at most {} expected", snapshot::BYTES_MAX);
-                    return Err(Refusal::new(RefusalCode::BadRequest, message));
+                check_sender(&peer, &message.vote)?;
+                check_disk(message.to, disk)?;
+                let mine = raft.with_raft_state(|state| *state.vote_ref()).await.map_err(failed)?;
+                if message.vote < mine {
+                    return Ok(SnapshotReply::Done(mine.into()));
                 }
-                match raft.install_snapshot(request.0).await {
-                    Ok(response) => Ok(response.into()),
-                    Err(RaftError::APIError(InstallSnapshotError::SnapshotMismatch(mismatch))) => {
-                        Ok(SnapshotReply::Mismatch { expected: mismatch.expect.into(), got: mismatch.got.into() })
+                let vote = message.vote;
+                let piece =
+                    Piece { meta: message.meta, bytes: message.bytes, offset: message.offset, data: message.data };
+                match incoming.take(piece).await.map_err(failed)? {
+                    Taken::Next(offset) => Ok(SnapshotReply::Next(offset)),
+                    Taken::Whole(meta, file) => {
+                        let snapshot = Snapshot { meta, snapshot: file };
+                        let response = raft.install_full_snapshot(vote, snapshot).await.map_err(failed)?;
+                        Ok(SnapshotReply::Done(response.vote.into()))
                     }
-                    Err(error) => Err(failed(error)),
                 }
             }
         })
+}
+
+/// Whoever calls must mean this data directory, and not the one that a member of this id had before.
+fn check_disk(meant: DiskId, disk: DiskId) -> Result<(), Refusal> {
+    if meant == disk {
+        return Ok(());
+    }
+    let message = format!(
+        "meant for the member with data directory {meant}; this one has {disk}: it lost the other, and comes back by \
+         `weft metadata remove` and `add`, not by itself"
+    );
+    Err(Refusal::new(RefusalCode::Forbidden, message))
 }
 
 /// Requests carry the vote of whom they are from: a leader's or a candidate's own.

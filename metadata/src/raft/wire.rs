@@ -1,4 +1,6 @@
-//! Raft's three procedures on the fabric, methods 1 to 3: between members only.
+//! Raft's three procedures on the fabric, methods 1 to 3: between members only. Each names the data directory that it is
+//! meant for, as the sender's membership has it: a member that came back with an empty one must neither vote nor follow
+//! under its old name, since it has forgotten what it promised.
 //!
 //! Entries travel as the records that they are in the log, checksums and all, so that what a follower writes is what the
 //! leader encoded:
@@ -6,24 +8,21 @@
 //! ```text
 //! append_entries     head length u32 │ head (codec) │ records, one an entry, batch 0
 //! vote               codec
-//! install_snapshot   head length u32 │ head (codec) │ bytes of the snapshot
+//! install_snapshot   head length u32 │ head (codec) │ bytes of the snapshot's file
 //! ```
 
 use bytes::Bytes;
-use openraft::SnapshotSegmentId;
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest,
-    VoteResponse,
-};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use serde::{Deserialize, Serialize};
 use weft_types::codec::{self, DecodeError};
 use weft_types::control_message;
 use weft_types::rpc::{Message, Method};
 
-use super::Types;
 use super::mirror::{LogIdMirror, VoteMirror};
+use super::{DiskId, Types};
 use crate::log::record::{self, Parsed};
 use crate::machine::snapshot::MetaMirror;
+use crate::raft::SnapshotMeta;
 
 /// Largest append: what replication puts in one (2 MiB), or one entry if that is larger, with room to spare.
 const APPEND_BYTES_MAX: usize = 8 << 20;
@@ -66,10 +65,14 @@ impl Method for InstallSnapshot {
 
 /// An [`AppendEntriesRequest`] as a message.
 #[derive(Debug)]
-pub(crate) struct AppendMessage(pub(crate) AppendEntriesRequest<Types>);
+pub(crate) struct AppendMessage {
+    pub(crate) to: DiskId,
+    pub(crate) request: AppendEntriesRequest<Types>,
+}
 
 #[derive(Serialize, Deserialize)]
 struct AppendHead {
+    to: DiskId,
     vote: VoteMirror,
     previous: Option<LogIdMirror>,
     committed: Option<LogIdMirror>,
@@ -88,6 +91,7 @@ pub(crate) enum AppendReply {
 /// A [`VoteRequest`] as a message.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct VoteMessage {
+    pub(crate) to: DiskId,
     pub(crate) vote: VoteMirror,
     pub(crate) last: Option<LogIdMirror>,
 }
@@ -100,41 +104,44 @@ pub(crate) struct VoteReply {
     last: Option<LogIdMirror>,
 }
 
-/// An [`InstallSnapshotRequest`] as a message.
+/// A piece of the leader's snapshot, or the question how much of it has arrived: a piece of no bytes.
 #[derive(Debug)]
-pub(crate) struct SnapshotMessage(pub(crate) InstallSnapshotRequest<Types>);
+pub(crate) struct SnapshotMessage {
+    pub(crate) to: DiskId,
+    pub(crate) vote: super::Vote,
+    pub(crate) meta: SnapshotMeta,
+    /// Bytes of the whole file.
+    pub(crate) bytes: u64,
+    pub(crate) offset: u64,
+    pub(crate) data: Vec<u8>,
+}
 
 #[derive(Serialize, Deserialize)]
 struct SnapshotHead {
+    to: DiskId,
     vote: VoteMirror,
     meta: MetaMirror,
+    bytes: u64,
     offset: u64,
-    done: bool,
 }
 
 /// What became of a piece of a snapshot.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum SnapshotReply {
-    /// Taken, or refused by a higher vote.
-    Taken(VoteMirror),
-    /// Another piece was expected: begin again.
-    Mismatch { expected: Segment, got: Segment },
-}
-
-/// A piece of a snapshot.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Segment {
-    id: String,
-    offset: u64,
+    /// Go on from here.
+    Next(u64),
+    /// It was the last, and the whole is installed; or it was refused by a higher vote.
+    Done(VoteMirror),
 }
 
 control_message!(AppendReply, VoteMessage, VoteReply, SnapshotReply);
 
 impl Message for AppendMessage {
     fn encode(&self) -> Vec<u8> {
-        let Self(request) = self;
+        let Self { to, request } = self;
         let mut out = Vec::with_capacity(128 + request.entries.iter().map(record::entry_bytes).sum::<usize>());
         let head = AppendHead {
+            to: *to,
             vote: request.vote.into(),
             previous: request.prev_log_id.map(Into::into),
             committed: request.leader_commit.map(Into::into),
@@ -163,12 +170,15 @@ impl Message for AppendMessage {
             offset += len;
         }
         match records.len() - offset {
-            0 => Ok(Self(AppendEntriesRequest {
-                vote: head.vote.into(),
-                prev_log_id: head.previous.map(Into::into),
-                entries,
-                leader_commit: head.committed.map(Into::into),
-            })),
+            0 => Ok(Self {
+                to: head.to,
+                request: AppendEntriesRequest {
+                    vote: head.vote.into(),
+                    prev_log_id: head.previous.map(Into::into),
+                    entries,
+                    leader_commit: head.committed.map(Into::into),
+                },
+            }),
             extra => Err(DecodeError::Trailing { extra, kind: "append_entries" }),
         }
     }
@@ -176,28 +186,18 @@ impl Message for AppendMessage {
 
 impl Message for SnapshotMessage {
     fn encode(&self) -> Vec<u8> {
-        let Self(request) = self;
-        let mut out = Vec::with_capacity(1024 + request.data.len());
-        let head = SnapshotHead {
-            vote: request.vote.into(),
-            meta: (&request.meta).into(),
-            offset: request.offset,
-            done: request.done,
-        };
+        let mut out = Vec::with_capacity(1024 + self.data.len());
+        let Self { to, vote, meta, bytes, offset, data } = self;
+        let head = SnapshotHead { to: *to, vote: (*vote).into(), meta: meta.into(), bytes: *bytes, offset: *offset };
         write_head(&mut out, &head);
-        out.extend_from_slice(&request.data);
+        out.extend_from_slice(data);
         out
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (head, data) = read_head::<SnapshotHead>(bytes, "install_snapshot")?;
-        Ok(Self(InstallSnapshotRequest {
-            vote: head.vote.into(),
-            meta: head.meta.into(),
-            offset: head.offset,
-            data: data.to_vec(),
-            done: head.done,
-        }))
+        let SnapshotHead { to, vote, meta, bytes, offset } = head;
+        Ok(Self { to, vote: vote.into(), meta: meta.into(), bytes, offset, data: data.to_vec() })
     }
 }
 
@@ -243,9 +243,9 @@ impl From<AppendReply> for AppendEntriesResponse<u64> {
     }
 }
 
-impl From<VoteRequest<u64>> for VoteMessage {
-    fn from(request: VoteRequest<u64>) -> Self {
-        Self { vote: request.vote.into(), last: request.last_log_id.map(Into::into) }
+impl VoteMessage {
+    pub(crate) fn new(to: DiskId, request: &VoteRequest<u64>) -> Self {
+        Self { to, vote: request.vote.into(), last: request.last_log_id.map(Into::into) }
     }
 }
 
@@ -268,24 +268,6 @@ impl From<VoteReply> for VoteResponse<u64> {
     }
 }
 
-impl From<InstallSnapshotResponse<u64>> for SnapshotReply {
-    fn from(response: InstallSnapshotResponse<u64>) -> Self {
-        Self::Taken(response.vote.into())
-    }
-}
-
-impl From<SnapshotSegmentId> for Segment {
-    fn from(segment: SnapshotSegmentId) -> Self {
-        Self { id: segment.id, offset: segment.offset }
-    }
-}
-
-impl From<Segment> for SnapshotSegmentId {
-    fn from(segment: Segment) -> Self {
-        Self { id: segment.id, offset: segment.offset }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,7 +276,7 @@ mod tests {
 
     fn request() -> AppendMessage {
         let entry = |index, payload| Entry { log_id: log_id(2, 1, index), payload };
-        AppendMessage(AppendEntriesRequest {
+        let request = AppendEntriesRequest {
             vote: super::super::Vote::new_committed(2, 1),
             prev_log_id: Some(log_id(1, 3, 6)),
             entries: vec![
@@ -302,12 +284,15 @@ mod tests {
                 entry(8, EntryPayload::Normal(CommandBytes(Bytes::from_static(b"a command")))),
             ],
             leader_commit: None,
-        })
+        };
+        AppendMessage { to: DiskId(77), request }
     }
 
     #[test]
     fn an_append_reads_as_it_was_written() {
-        let (sent, got) = (request().0, AppendMessage::decode(&request().encode()).unwrap().0);
+        let AppendMessage { to, request: got } = AppendMessage::decode(&request().encode()).unwrap();
+        let sent = request().request;
+        assert_eq!(to, DiskId(77));
         assert_eq!((got.vote, got.prev_log_id, got.leader_commit), (sent.vote, sent.prev_log_id, sent.leader_commit));
         let ids = |entries: &[Entry]| entries.iter().map(|entry| entry.log_id).collect::<Vec<_>>();
         assert_eq!(ids(&got.entries), ids(&sent.entries));

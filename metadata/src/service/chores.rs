@@ -11,6 +11,7 @@ use weft_metadata_state::{Command, Limits, Outcome};
 
 use super::leases::Leases;
 use crate::group::{Group, ProposeError};
+use crate::log::LogStore;
 use crate::metrics::Metrics;
 
 /// How often there is a look: a twentieth of the default lease, which is how late an expiry can be.
@@ -27,6 +28,7 @@ const SWEEP_BUDGET: u32 = 65_536;
 #[derive(Debug)]
 pub(crate) struct Chores {
     pub(crate) group: Group,
+    pub(crate) log: LogStore,
     pub(crate) leases: Arc<Leases>,
     /// Limits to agree on.
     pub(crate) limits: Limits,
@@ -47,6 +49,7 @@ impl Chores {
                 self.leases.forgive(late);
             }
             looked = Instant::now();
+            self.log.settle().await;
             self.snapshot().await;
             let leads = self.group.leadership();
             if leads != led {

@@ -8,6 +8,7 @@ use weft_types::{MemberId, Tier};
 
 use crate::group::Group;
 use crate::log::LogStore;
+use crate::raft::MemberNode;
 
 /// Entries that a member may have in its log and not applied, and still be ready: a second's worth of a busy group.
 const READY_LAG_MAX: u64 = 1_000;
@@ -24,9 +25,10 @@ pub(crate) fn status(group: &Group, log: &LogStore) -> StatusResponse {
         tier.blocks += state.directory.index().blocks_of(grant.holder);
     }
     let voters: Vec<u64> = raft.membership_config.membership().voter_ids().collect();
-    let member = |(id, node): (&u64, &openraft::BasicNode)| {
-        let addr = group.addr(*id).or_else(|| node.addr.parse().ok())?;
-        Some(MemberStatus { id: MemberId::new(*id), addr, voter: voters.contains(id) })
+    let member = |(id, node): (&u64, &MemberNode)| MemberStatus {
+        id: MemberId::new(*id),
+        addr: node.addr,
+        voter: voters.contains(id),
     };
     let leader = group.leader();
     StatusResponse {
@@ -48,7 +50,7 @@ pub(crate) fn status(group: &Group, log: &LogStore) -> StatusResponse {
         snapshot: raft.snapshot.map(|id| id.index),
         log_bytes: log.disk_bytes(),
         log_time: state.directory.log_time(),
-        members: raft.membership_config.nodes().filter_map(member).collect(),
+        members: raft.membership_config.nodes().map(member).collect(),
         blocks: state.directory.index().len() as u64,
         refused_blocks: state.directory.refused_blocks(),
         tiers,
@@ -64,6 +66,9 @@ pub(crate) fn ready(group: &Group) -> Result<(), String> {
         return Err(format!(
             "this member has stopped taking part: {fatal}; restart it, and look at its log for the cause"
         ));
+    }
+    if let Some(reason) = group.waiting.reason() {
+        return Err(reason);
     }
     if group.leader().is_none() {
         return Err(format!("no leader is known in term {}; is a majority of the members up?", raft.current_term));

@@ -81,6 +81,23 @@ impl Cluster {
         self.folder.path().join(format!("data-{member}"))
     }
 
+    /// Id of a member's data directory, from its `member` file.
+    pub(crate) fn disk(&self, member: u64) -> u64 {
+        let owner = std::fs::read_to_string(self.data(member).join("member")).unwrap();
+        u64::from_str_radix(owner.split_whitespace().next_back().unwrap(), 16).unwrap()
+    }
+
+    /// Waits until a member says on its admin port that it waits for others to form a group.
+    pub(crate) async fn wait_until_it_waits(&self, member: u64) {
+        let addr = self.running[&member].metadata.admin_addr();
+        let asking = async {
+            while !ready(addr).await.contains("a first start needs all configured members") {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.expect("it never said that it waits");
+    }
+
     fn identity(&self, role: Role, name: &str) -> IdentityFiles {
         let files = self.ca.issue_to(self.folder.path(), role.as_str(), name, 1).unwrap();
         IdentityFiles { cert: files.cert, key: files.key, ca: Ca::files(self.folder.path()).0 }
@@ -171,6 +188,16 @@ impl Cluster {
         let leader = self.leader().await;
         *self.running.keys().find(|member| **member != leader).unwrap()
     }
+}
+
+/// What `/ready` of an admin port answers, head and all.
+async fn ready(addr: SocketAddr) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+    stream.write_all(b"GET /ready HTTP/1.1\r\nHost: member\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 impl Drop for Cluster {

@@ -68,3 +68,21 @@ async fn a_drained_member_lets_go_of_its_files_and_ports() {
         node.wait_for(member, &keys(4)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_comes_back_alone_answers_from_what_it_knew_to_be_committed() {
+    let mut cluster = Cluster::start(|_| {}).await;
+    let node = cluster.caller(Role::Node, "n1");
+    let grant = node.join("n1", 1).await;
+    for number in 1..=30 {
+        node.report(vec![stored(&grant, number)]).await;
+    }
+    for member in 1..=3 {
+        cluster.kill(member).await;
+    }
+    // No snapshot was written and no leader can be elected: this is its log, applied as far as the log says it may be. It
+    // says so of an entry in the batch that follows it, so of the last one perhaps not.
+    cluster.run(2).await;
+    node.wait_for(2, &keys(28)).await;
+    assert_eq!(cluster.metric(2, "weft_metadata_leader"), 0.0);
+}

@@ -1,0 +1,54 @@
+//! What members ask each other outside of Raft, method 4: is there a group already, and which data directory is yours?
+
+use openraft::Raft;
+use serde::{Deserialize, Serialize};
+use weft_transport::{Refusal, RefusalCode, Routes};
+use weft_types::rpc::Method;
+use weft_types::{Role, control_message};
+
+use super::{DiskId, Types};
+
+/// The question.
+#[derive(Debug)]
+pub(crate) enum Hello {}
+
+/// Says nothing: who asks is in its certificate.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct HelloRequest;
+
+/// The answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct HelloReply {
+    /// Data directory of who answers.
+    pub(crate) disk: DiskId,
+    /// It has voted, or has a log: there is or was a group.
+    pub(crate) formed: bool,
+    /// Data directory that the group, as far as this member knows, expects of who asks; `None`: it is no member.
+    pub(crate) yours: Option<DiskId>,
+}
+
+control_message!(HelloRequest, HelloReply);
+
+impl Method for Hello {
+    const ID: u16 = 4;
+    const NAME: &'static str = "raft_hello";
+    type Request = HelloRequest;
+    type Response = HelloReply;
+}
+
+/// Adds method 4.
+pub(crate) fn routes(routes: Routes, raft: &Raft<Types>, disk: DiskId) -> Routes {
+    let raft = raft.clone();
+    routes.rpc::<Hello, _, _>(&[Role::Metadata], move |peer, _| {
+        let raft = raft.clone();
+        async move {
+            let failed = |error: String| Refusal::new(RefusalCode::Failed, error);
+            let formed = raft.is_initialized().await.map_err(|error| failed(error.to_string()))?;
+            let asks = peer.name.as_str().parse::<u64>().ok();
+            let metrics = raft.metrics();
+            let metrics = metrics.borrow();
+            let node = asks.and_then(|id| metrics.membership_config.membership().get_node(&id));
+            Ok(HelloReply { disk, formed, yours: node.map(|node| node.disk) })
+        }
+    })
+}

@@ -1,0 +1,164 @@
+//! A member's data directory as a whole: whose it is, its snapshot and its log, opened together and checked against each
+//! other.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use weft_types::MemberId;
+
+use crate::error::StoreError;
+use crate::log::{LogSettings, LogStore};
+use crate::machine::{Machine, snapshot};
+use crate::metrics::Metrics;
+use crate::raft::DiskId;
+use crate::volume::{LocalVolume, Volume, read_whole, remove_temporaries, replace_whole};
+
+/// File that says whose the data directory is, and which one.
+pub(crate) const OWNER_NAME: &str = "member";
+
+/// Entries that may have been read and not applied: 64 of the largest.
+const ENTRIES_AHEAD_MAX: usize = 64;
+
+/// An open data directory.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) volume: Arc<dyn Volume>,
+    pub(crate) disk: DiskId,
+    pub(crate) log: LogStore,
+    pub(crate) machine: Machine,
+}
+
+/// Whose a data directory is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Owner {
+    pub(crate) cluster: String,
+    pub(crate) member: MemberId,
+}
+
+impl Store {
+    /// Opens and recovers the directory, made if it is not there. Blocks: call it off the runtime.
+    pub(crate) fn open(
+        path: &Path,
+        owner: &Owner,
+        settings: LogSettings,
+        metrics: Metrics,
+    ) -> Result<Self, StoreError> {
+        let volume = open_volume(path)?;
+        let disk = owner.claim(&*volume)?;
+        let (machine, log) = load(&volume, settings, &metrics)?;
+        match (log.purged_index(), machine.snapshot_index()) {
+            // The directory as of the purge would have to be made up.
+            (Some(purged), snapshot) if snapshot.is_none_or(|snapshot| snapshot < purged) => {
+                Err(StoreError::Missing { file: volume.locate(&snapshot::name(purged)) })
+            }
+            _ => Ok(Self { volume, disk, log, machine }),
+        }
+    }
+}
+
+/// Reads snapshot and log, each once, at the same time: the log is read and checked on a thread of its own, and what is
+/// committed of it is applied as it comes, behind the snapshot.
+fn load(volume: &Arc<dyn Volume>, settings: LogSettings, metrics: &Metrics) -> Result<(Machine, LogStore), StoreError> {
+    let (entries, read) = std::sync::mpsc::sync_channel(ENTRIES_AHEAD_MAX);
+    std::thread::scope(|scope| {
+        let log = scope.spawn(move || {
+            let mut sink = |entry| entries.send(entry).map_err(|_| "the state it belongs to cannot be read".to_owned());
+            LogStore::open_into(volume.clone(), settings, metrics.clone(), &mut sink)
+        });
+        let applied = Machine::open(volume.clone(), metrics.clone()).and_then(|machine| {
+            let damaged = |reason| StoreError::Damaged { file: volume.locate("log-*"), offset: 0, reason };
+            for entry in &read {
+                let id = openraft::RaftLogId::get_log_id(&entry).to_owned();
+                machine.replay(entry).map_err(|reason| damaged(format!("entry {id}: {reason}")))?;
+            }
+            machine.replayed();
+            Ok(machine)
+        });
+        drop(read);
+        let log = log.join().unwrap_or_else(|_| {
+            let panicked = std::io::Error::other("the thread that read it panicked");
+            Err(StoreError::io("read", volume.locate("log-*"), panicked))
+        });
+        // If both failed, the log only because nobody took its entries.
+        let machine = applied?;
+        Ok((machine, log?))
+    })
+}
+
+/// Opens a directory, made if it is not there, and removes what a crash left half-made.
+pub(crate) fn open_volume(path: &Path) -> Result<Arc<dyn Volume>, StoreError> {
+    let io = |operation| {
+        let file = path.display().to_string();
+        move |source| StoreError::io(operation, file, source)
+    };
+    let volume = LocalVolume::open(path).map_err(io("open"))?;
+    remove_temporaries(&volume).map_err(io("clean"))?;
+    Ok(Arc::new(volume))
+}
+
+impl Owner {
+    /// A log replayed into another group, or by another member, would be a lie: each directory says whose it is. An empty
+    /// one becomes ours, and gets an id that no other directory has.
+    fn claim(&self, volume: &dyn Volume) -> Result<DiskId, StoreError> {
+        let io = |operation, source| StoreError::io(operation, volume.locate(OWNER_NAME), source);
+        match read_whole(volume, OWNER_NAME, 4096) {
+            Ok(found) => self.recognise(&found).ok_or_else(|| StoreError::Foreign {
+                file: volume.locate(OWNER_NAME),
+                found: String::from_utf8_lossy(&found).trim().to_owned(),
+                expected: self.text(),
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if in_use(volume).map_err(|source| io("list", source))? {
+                    return Err(StoreError::Missing { file: volume.locate(OWNER_NAME) });
+                }
+                self.write(volume).map_err(|source| io("write", source))
+            }
+            Err(source) => Err(io("read", source)),
+        }
+    }
+
+    /// Makes the directory ours, under an id of its own.
+    pub(crate) fn write(&self, volume: &dyn Volume) -> std::io::Result<DiskId> {
+        let disk = DiskId(rand::random());
+        replace_whole(volume, OWNER_NAME, format!("{} {disk}\n", self.text()).as_bytes())?;
+        Ok(disk)
+    }
+
+    fn text(&self) -> String {
+        format!("{} {}", self.cluster, self.member)
+    }
+
+    fn recognise(&self, found: &[u8]) -> Option<DiskId> {
+        let found = std::str::from_utf8(found).ok()?.strip_prefix(&self.text())?;
+        let disk = found.strip_prefix(' ')?.strip_suffix('\n')?;
+        u64::from_str_radix(disk, 16).ok().map(DiskId)
+    }
+}
+
+/// The directory holds a vote, a log or a snapshot.
+pub(crate) fn in_use(volume: &dyn Volume) -> std::io::Result<bool> {
+    let of_a_member = |name: &String| name == "vote" || name.starts_with("log-") || name.starts_with("snapshot-");
+    Ok(volume.names()?.iter().any(of_a_member))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_keeps_its_id_and_is_nobody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = |cluster: &str, member| Owner { cluster: cluster.to_owned(), member: MemberId::new(member) };
+        let volume = open_volume(folder.path()).unwrap();
+        let disk = owner("test", 1).claim(&*volume).unwrap();
+        assert_eq!(owner("test", 1).claim(&*volume).unwrap(), disk);
+        for other in [owner("test", 11), owner("test", 2), owner("tes", 1)] {
+            let error = other.claim(&*volume).unwrap_err();
+            assert!(matches!(error, StoreError::Foreign { .. }), "{error}");
+        }
+        volume.create("vote", 0).unwrap();
+        volume.remove(OWNER_NAME).unwrap();
+        let error = owner("test", 1).claim(&*volume).unwrap_err();
+        assert!(matches!(error, StoreError::Missing { .. }), "a vote without an owner: {error}");
+    }
+}
