@@ -5,6 +5,7 @@
 //! | `Join`, `KeepAlive`, `Leave` | node | only for itself: its certificate's name is the node's |
 //! | `PutEndpoint`, `RemoveEndpoint` | node | only endpoints attached to it |
 //! | `Report` | node | only holders of its tiers and of endpoints attached to it |
+//! | `Digests` | node | likewise |
 //! | `Lookup`, `Roster` | node, router, admin | any member answers, from what it has applied |
 //! | `Watch` | router | any member |
 //! | `Status` | admin | any member |
@@ -21,15 +22,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
-use weft_index::{Report, ReportAck};
+use weft_index::ReportAck;
 use weft_metadata_proto::v1::{
-    HolderMatch, JoinRequest, Joined, KeepAliveRequest, LeaveRequest, LookupRequest, LookupResponse,
-    PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest, RosterRequest, RosterResponse, StatusRequest,
-    StatusResponse, method,
+    DigestsRequest, HolderDigests, HolderMatch, JoinRequest, Joined, KeepAliveRequest, LeaveRequest, LookupRequest,
+    LookupResponse, PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest, RosterRequest, RosterResponse,
+    StatusRequest, StatusResponse, method,
 };
 use weft_metadata_state::{Command, Outcome};
 use weft_transport::{Peer, Refusal, RefusalCode, Routes};
-use weft_types::{EndpointId, HolderGrant, HolderKey, LogTime, NodeId, Role, ShardId};
+use weft_types::{EndpointId, HolderGrant, HolderId, HolderKey, LogTime, NodeId, Role, ShardId};
 
 use self::leases::Leases;
 use self::reports::{Folder, ReportError};
@@ -63,7 +64,7 @@ pub(crate) struct Service {
 type Answer<T> = Result<T, Refusal>;
 
 impl Service {
-    /// Adds methods 20 to 29.
+    /// Adds its methods.
     pub(crate) fn routes(self: Arc<Self>, routes: Routes) -> Routes {
         macro_rules! rpc {
             ($routes:expr, $method:ident, $roles:expr, $handler:ident) => {{
@@ -83,6 +84,7 @@ impl Service {
         let routes = rpc!(routes, PutEndpoint, NODES, put_endpoint);
         let routes = rpc!(routes, RemoveEndpoint, NODES, remove_endpoint);
         let routes = rpc!(routes, Report, NODES, report);
+        let routes = rpc!(routes, Digests, NODES, digests);
         let routes = rpc!(routes, Lookup, READERS, lookup);
         let routes = rpc!(routes, Roster, READERS, roster);
         let routes = rpc!(routes, Status, OPERATORS, status);
@@ -158,7 +160,7 @@ impl Service {
     }
 
     async fn report(&self, peer: &Peer, request: ReportRequest) -> Answer<Reply<Vec<ReportAck>>> {
-        self.check_holders(peer, &request.reports)?;
+        self.check_holders(peer, request.reports.iter().map(|report| report.holder))?;
         if self.group.leadership().is_none() {
             return Ok(Reply::NotLeader { leader: self.group.leader_addr() });
         }
@@ -171,6 +173,18 @@ impl Service {
                 Err(Refusal::new(RefusalCode::Overloaded, error.to_string()))
             }
         }
+    }
+
+    #[expect(clippy::unused_async, reason = "handlers have one shape")]
+    async fn digests(&self, peer: &Peer, request: DigestsRequest) -> Answer<Reply<Option<HolderDigests>>> {
+        let DigestsRequest { holder, generation, groups, .. } = request;
+        self.check_holders(peer, std::iter::once(holder))?;
+        if self.group.leadership().is_none() {
+            return Ok(Reply::NotLeader { leader: self.group.leader_addr() });
+        }
+        let state = self.group.machine.state();
+        let listed = state.directory.digests(holder, generation);
+        Ok(Reply::Done(listed.map(|(number, listed)| HolderDigests::compare(number, listed, &groups))))
     }
 
     #[expect(clippy::unused_async, reason = "handlers have one shape")]
@@ -211,11 +225,11 @@ impl Service {
         known.is_none_or(|known| known.node.as_ref().is_some_and(|node| node.name() == &peer.name))
     }
 
-    /// Every holder reported for is the peer's, or is gone, which the directory answers as fenced.
-    fn check_holders(&self, peer: &Peer, reports: &[Report]) -> Result<(), Refusal> {
+    /// Every holder is the peer's, or is gone, which the directory answers as fenced.
+    fn check_holders(&self, peer: &Peer, holders: impl Iterator<Item = HolderId>) -> Result<(), Refusal> {
         let state = self.group.machine.state();
         let roster = state.directory.roster();
-        for grant in reports.iter().filter_map(|report| roster.holders.get(&report.holder)) {
+        for grant in holders.filter_map(|holder| roster.holders.get(&holder)) {
             let node = match &grant.key {
                 HolderKey::Node { node, .. } => Some(node),
                 HolderKey::Device { endpoint, .. } => {

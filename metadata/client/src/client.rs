@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use weft_index::{Report, ReportAck};
+use weft_index::{Digests, Report, ReportAck};
 use weft_metadata_proto::v1::{
-    HolderMatch, JoinRequest, Joined, KeepAliveRequest, LeaveRequest, LookupRequest, PutEndpointRequest,
-    RemoveEndpointRequest, Reply, ReportRequest, RosterRequest, StatusRequest, StatusResponse, method,
+    DigestsRequest, HolderDigests, HolderMatch, JoinRequest, Joined, KeepAliveRequest, LeaveRequest, LookupRequest,
+    PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest, RosterRequest, StatusRequest, StatusResponse,
+    method,
 };
 use weft_transport::{CallError, Fabric, RefusalCode, Target};
 use weft_types::rpc::Method;
@@ -119,6 +120,22 @@ impl MetadataClient {
     pub async fn report(&self, reports: &[Report], deadline: Duration) -> Result<Vec<ReportAck>, MetadataError> {
         let request = ReportRequest { shard: SHARD, reports: reports.to_vec() };
         self.write::<method::Report, _>(&request, deadline).await
+    }
+
+    /// Compares what a granted holder holds with what is listed of it; `None`: this life of it is over, and what was granted
+    /// must be granted anew.
+    ///
+    /// # Errors
+    /// No leader answered in time.
+    pub async fn digests(
+        &self,
+        grant: &HolderGrant,
+        held: &Digests,
+        deadline: Duration,
+    ) -> Result<Option<HolderDigests>, MetadataError> {
+        let (holder, generation) = (grant.holder, grant.generation);
+        let request = DigestsRequest { shard: SHARD, holder, generation, blocks: held.blocks(), groups: held.groups() };
+        self.write::<method::Digests, _>(&request, deadline).await
     }
 
     /// Leading blocks by holder, longest first, from any member's applied state.

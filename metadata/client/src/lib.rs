@@ -21,4 +21,4 @@ pub use error::MetadataError;
 pub use follower::Follower;
 pub use metrics::FollowerMetrics;
 pub use weft_index::ReportAck;
-pub use weft_metadata_proto::v1::Joined;
+pub use weft_metadata_proto::v1::{GroupDigests, HolderDigests, Joined};

@@ -158,6 +158,14 @@ impl<'a> Holders<'a> {
         self.numbers().map(|number| HolderId::new(u32::from(number)))
     }
 
+    pub(crate) fn contains(self, number: u16) -> bool {
+        let held = match self.held {
+            Held::Few(numbers) => numbers.contains(&number),
+            Held::Many(bits) => bits.contains(number),
+        };
+        held && !self.masked.contains(number)
+    }
+
     pub(crate) fn numbers(self) -> impl Iterator<Item = u16> + use<'a> {
         let (few, many): (&[u16], _) = match self.held {
             Held::Few(numbers) => (numbers, None),

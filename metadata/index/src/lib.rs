@@ -20,12 +20,14 @@
 pub mod layout;
 
 mod change;
+mod digests;
 mod holders;
 mod partition;
 mod prefix_index;
 mod report;
 
 pub use change::DirectoryChange;
+pub use digests::{Digests, PartitionId, Partitions};
 pub use holders::Holders;
 pub use prefix_index::{Match, PrefixIndex};
-pub use report::{Change, Report, ReportAck};
+pub use report::{Change, Report, ReportAck, ReportForm};

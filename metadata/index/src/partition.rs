@@ -97,6 +97,12 @@ impl Partition {
         }
     }
 
+    /// Blocks of one number, in no particular order.
+    pub(crate) fn held_by(&self, number: u16) -> impl Iterator<Item = IndexKey> {
+        let entries = self.entries.iter().filter(move |entry| self.holders(entry).contains(number));
+        entries.map(|entry| entry.key)
+    }
+
     /// Every block, ascending by key.
     pub(crate) fn sorted(&self) -> impl Iterator<Item = (IndexKey, Holders<'_>)> {
         let mut entries: Vec<&Entry> = self.entries.iter().collect();

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use weft_types::{HolderId, IndexKey};
 
-use crate::Change;
 use crate::holders::{Bits, HolderSet, Holders};
 use crate::partition::{Effect, Partition};
+use crate::{Change, PartitionId};
 
 /// How many leading blocks of a prefix one holder holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -162,6 +162,17 @@ impl PrefixIndex {
     #[must_use]
     pub fn contains(&self, key: &IndexKey) -> bool {
         self.partition(key).find(key).is_some()
+    }
+
+    /// Blocks that a holder has in one partition, ascending; none once retired.
+    #[must_use]
+    pub fn held_in(&self, partition: PartitionId, holder: HolderId) -> Vec<IndexKey> {
+        let Some(number) = u16::try_from(holder.get()).ok().filter(|number| !self.retired.contains(*number)) else {
+            return Vec::new();
+        };
+        let mut held: Vec<_> = self.partitions[usize::from(partition.get())].held_by(number).collect();
+        held.sort_unstable();
+        held
     }
 
     /// Blocks of one holder; 0 once retired.

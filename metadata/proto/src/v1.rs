@@ -5,6 +5,7 @@
 //! | `Join`, `KeepAlive`, `Leave` | leader | a node daemon's life in the roster |
 //! | `PutEndpoint`, `RemoveEndpoint` | leader | engine replicas |
 //! | `Report` | leader, after commit | what holders hold, numbered |
+//! | `Digests` | leader | what a holder holds, compared with what is listed of it |
 //! | `Lookup`, `Roster` | any member | applied state |
 //! | `Watch` | any member | a snapshot, then every applied change, in log order |
 //! | `Status` | any member | for operators |
@@ -12,9 +13,10 @@
 //! What only the leader can answer comes as a [`Reply`]: being sent to the wrong member is an answer, not an error.
 //!
 //! Messages go through [`weft_types::codec`], except the hot ones, which have fixed layouts drawn where they are defined:
-//! [`ReportRequest`], [`LookupRequest`], [`WatchItem`].
+//! [`ReportRequest`], [`LookupRequest`], [`DigestsRequest`], [`WatchItem`].
 
 mod block_list;
+mod digests;
 mod lookup;
 mod membership;
 pub mod method;
@@ -24,6 +26,7 @@ mod status;
 mod watch;
 
 pub use block_list::BlockList;
+pub use digests::{DigestsRequest, GroupDigests, HolderDigests};
 pub use lookup::{HolderMatch, LookupRequest, LookupResponse, RosterRequest, RosterResponse};
 pub use membership::{JoinRequest, Joined, KeepAliveRequest, LeaveRequest, PutEndpointRequest, RemoveEndpointRequest};
 pub use reply::Reply;

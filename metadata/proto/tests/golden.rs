@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use weft_index::{Change, DirectoryChange, Report, ReportAck};
+use weft_index::{Change, Digests, DirectoryChange, PartitionId, Partitions, Report, ReportAck, ReportForm};
 use weft_metadata_proto::v1::{
-    BlockList, CutOff, HolderMatch, JoinRequest, Joined, KeepAliveRequest, LeaveRequest, LookupRequest, LookupResponse,
-    MemberState, MemberStatus, PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest, RosterRequest,
-    RosterResponse, StatusRequest, StatusResponse, TierStatus, WatchItem, WatchRequest, method,
+    BlockList, CutOff, DigestsRequest, GroupDigests, HolderDigests, HolderMatch, JoinRequest, Joined, KeepAliveRequest,
+    LeaveRequest, LookupRequest, LookupResponse, MemberState, MemberStatus, PutEndpointRequest, RemoveEndpointRequest,
+    Reply, ReportRequest, RosterRequest, RosterResponse, StatusRequest, StatusResponse, TierStatus, WatchItem,
+    WatchRequest, method,
 };
 use weft_types::rpc::{Message, Method};
 use weft_types::{
@@ -95,6 +96,7 @@ fn report() -> Report {
         generation: Generation::new(2),
         incarnation: INCARNATION,
         number: 3,
+        form: ReportForm::default(),
         changes: vec![Change::Removed(key(0xaa)), Change::Stored(key(0xbb))],
     }
 }
@@ -129,6 +131,7 @@ fn method_numbers() {
         id::<method::Roster>(),
         id::<method::Watch>(),
         id::<method::Status>(),
+        id::<method::Digests>(),
     ];
     let names = [
         "join",
@@ -141,6 +144,7 @@ fn method_numbers() {
         "roster",
         "watch",
         "status",
+        "digests",
     ];
     assert_eq!(all.to_vec(), (20..).zip(names).collect::<Vec<_>>());
 }
@@ -186,8 +190,60 @@ fn endpoints() {
 fn reports() {
     let header = [("0000 0000", "shard; reserved"), ("01000000", "one report")];
     check(&ReportRequest { shard: SHARD, reports: vec![report()] }, &[&header, REPORT].concat());
-    let acks = vec![ReportAck::Applied { number: 3 }, ReportAck::Gap { expected: 4 }, ReportAck::Fenced];
-    check(&Reply::Done(acks), &[("00 03", "done, three acks"), ("00 03 01 04 02", "applied 3; gap at 4; fenced")]);
+    let acks = vec![
+        ReportAck::Applied { number: 3 },
+        ReportAck::Gap { expected: 4 },
+        ReportAck::Fenced,
+        ReportAck::Replaced { number: 5, blocks: 6 },
+    ];
+    let fields = [
+        ("00 04", "done, four acks"),
+        ("00 03 01 04 02 03 05 06", "applied 3; gap at 4; fenced; 5 replaced, 6 blocks were wrong"),
+    ];
+    check(&Reply::Done(acks), &fields);
+}
+
+#[test]
+fn a_report_that_replaces() {
+    let partitions = [0xaaa, 0xabc].map(|number| PartitionId::new(number).unwrap());
+    let report = Report {
+        form: ReportForm { replaces: Partitions::new(partitions[0], partitions[1]), continues: true },
+        changes: vec![Change::Stored(key(0xaa))],
+        ..report()
+    };
+    let header = [("0000 0000", "shard; reserved"), ("01000000", "one report")];
+    let fields = [
+        ("01000000", "one change"),
+        ("aacaab03", "0xaaa to 0xabc; replaces, continues"),
+        ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "key"),
+        ("01", "stored"),
+    ];
+    check(&ReportRequest { shard: SHARD, reports: vec![report] }, &[&header, &REPORT[..4], &fields].concat());
+}
+
+#[test]
+fn digests() {
+    let mut groups = [0; Digests::GROUPS];
+    (groups[0], groups[63]) = (0x1122, 0x3344);
+    let (holder, generation) = (grant().holder, grant().generation);
+    let zeros = "00".repeat(62 * 8);
+    let fields = [
+        ("0000 0000", "shard; reserved"),
+        ("05000000 02000000", "holder, generation"),
+        ("00000000", "reserved"),
+        ("0900000000000000", "blocks"),
+        ("2211000000000000", "sum of group 0"),
+        (&*zeros, "sums of groups 1 to 62"),
+        ("4433000000000000", "sum of group 63"),
+    ];
+    check(&DigestsRequest { shard: SHARD, holder, generation, blocks: 9, groups }, &fields);
+    check(&Reply::<Option<HolderDigests>>::Done(None), &[("00 00", "done, this life is over")]);
+    let differing = vec![GroupDigests { group: 63, sums: vec![1, 300] }];
+    let digests = HolderDigests { number: 7, blocks: 8, differing };
+    check(
+        &Reply::Done(Some(digests)),
+        &[("00 01 07 08", "done: report 7, 8 blocks"), ("01 3f 02 01 fb2c01", "one group, 63, two sums: 1, 300")],
+    );
 }
 
 #[test]

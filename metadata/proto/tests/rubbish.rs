@@ -1,7 +1,7 @@
 //! Bytes from outside: nothing panics, nothing malformed passes, and what passes is what was written.
 
 use proptest::prelude::*;
-use weft_metadata_proto::v1::{BlockList, LookupRequest, ReportRequest, WatchItem};
+use weft_metadata_proto::v1::{BlockList, DigestsRequest, LookupRequest, ReportRequest, WatchItem};
 use weft_types::rpc::Message;
 use weft_types::{HolderId, IndexKey, ShardId};
 
@@ -20,6 +20,7 @@ proptest! {
     ) {
         same_or_refused::<ReportRequest>(&bytes);
         same_or_refused::<LookupRequest>(&bytes);
+        same_or_refused::<DigestsRequest>(&[bytes.as_slice(), &[0; 416]].concat());
         if let Some(first) = bytes.first_mut() {
             *first = tag;
         }

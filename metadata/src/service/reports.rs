@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 /// Report calls that may wait. A node has one outstanding at a time, so this is the number of nodes at most.
 const CALLS_MAX: usize = 4096;
 
-/// Bytes of reports that may wait: 64 full entries, about a second's work of the group.
+/// Weight of reports that may wait, in bytes: 64 full entries, about a second's work of the group.
 const BYTES_MAX: usize = 64 << 20;
 
 /// Entries of reports that may be in flight. More only lengthens the wait: four keep log, network and apply busy at once.
@@ -39,7 +39,7 @@ pub(crate) struct Folder {
 /// Why reports were not taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReportError {
-    #[error("reports of {bytes} bytes in one call: at most {max} are taken, send fewer at a time", max = Command::REPORTS_BYTES_MAX)]
+    #[error("reports as heavy as {bytes} bytes in one call: at most {max} are taken, send fewer at a time", max = Command::REPORTS_BYTES_MAX)]
     TooLong { bytes: usize },
     #[error("too many reports wait for the log: send them again later")]
     Overloaded,
@@ -78,7 +78,7 @@ impl Folder {
 
     /// Hands reports in; returns once they are applied, an ack for each.
     pub(crate) async fn report(&self, reports: Vec<Report>) -> Result<Vec<ReportAck>, ReportError> {
-        let bytes = reports.iter().map(Report::encoded_len).sum();
+        let bytes = reports.iter().map(Report::weight).sum();
         if bytes > Command::REPORTS_BYTES_MAX {
             return Err(ReportError::TooLong { bytes });
         }

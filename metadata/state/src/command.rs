@@ -59,7 +59,7 @@ pub enum Command {
     Reports {
         /// Stamp.
         at: LogTime,
-        /// In arrival order; together at most [`Command::REPORTS_BYTES_MAX`].
+        /// In arrival order; together of at most [`Command::REPORTS_BYTES_MAX`] by [`Report::weight`].
         reports: Vec<Report>,
     },
     /// Removes entries of retired holders in a bounded step.
@@ -115,9 +115,13 @@ mod kind {
 }
 
 impl Command {
-    /// Encoded reports in one command: 1 MiB, about 64,000 changes. Their apply takes some 10 ms, and what they change fits
+    /// Reports in one command, by their weight: 1 MiB, about 64,000 changes. Their apply takes some 10 ms, and what they change fits
     /// one watch message.
     pub const REPORTS_BYTES_MAX: usize = 1 << 20;
+
+    /// Blocks that the replacing reports of one command may remove: as many as it may store. What would be more stays, and is
+    /// found by the holder's next comparison.
+    pub const REPLACED_AWAY_MAX: usize = 65_536;
 
     /// The leader's stamp.
     #[must_use]

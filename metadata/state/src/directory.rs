@@ -3,6 +3,7 @@
 use weft_index::{DirectoryChange, Match, PrefixIndex};
 use weft_types::{HolderGrant, HolderKey, Incarnation, IndexKey, LogTime, Roster};
 
+use crate::digests::HolderDigests;
 use crate::numbers::Numbers;
 use crate::outcome::Refusal;
 use crate::{Applied, Command, Limits, Outcome};
@@ -18,6 +19,7 @@ pub struct Directory {
     pub(crate) roster: Roster,
     pub(crate) numbers: Numbers,
     pub(crate) index: PrefixIndex,
+    pub(crate) digests: HolderDigests,
     /// Blocks not taken for want of room.
     pub(crate) refused_blocks: u64,
     /// Encoded bytes of the roster's nodes, endpoints and contracts.
@@ -107,6 +109,7 @@ impl Directory {
     pub(crate) fn retire(&mut self, keys: std::ops::RangeInclusive<HolderKey>, changes: &mut Vec<DirectoryChange>) {
         for holder in self.numbers.retire(keys) {
             self.index.retire(holder);
+            self.digests.forget(holder);
             self.roster.holders.remove(&holder);
             changes.push(DirectoryChange::HolderRetired(holder));
         }

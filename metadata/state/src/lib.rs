@@ -25,6 +25,7 @@
 
 mod command;
 mod contracts;
+mod digests;
 mod directory;
 mod endpoints;
 mod limits;

@@ -91,6 +91,16 @@ impl Numbers {
         self.free.insert(holder);
     }
 
+    /// Number of the last report applied of this life; `None` if it is over or never was.
+    pub(crate) fn last_report(&self, holder: HolderId, generation: Generation) -> Option<u64> {
+        match self.numbers.get(holder.get() as usize)? {
+            Number { generation: current, life: Life::Granted { reported } } if *current == generation => {
+                Some(*reported)
+            }
+            _ => None,
+        }
+    }
+
     /// Number of the last report of this life; `None` if it is over or never was.
     pub(crate) fn reported(&mut self, holder: HolderId, generation: Generation) -> Option<&mut u64> {
         match self.numbers.get_mut(holder.get() as usize)? {

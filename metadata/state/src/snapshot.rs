@@ -5,6 +5,7 @@ use weft_index::{Change, PrefixIndex, layout};
 use weft_types::codec::{self, DecodeError};
 use weft_types::{Checksum, HolderId, LogTime, Roster};
 
+use crate::digests::HolderDigests;
 use crate::numbers::{Life, Number, Numbers};
 use crate::{Directory, Limits, contracts};
 
@@ -130,6 +131,7 @@ impl Head {
             specs_bytes: nodes + endpoints + contracts::encoded_bytes(&self.roster.contracts),
             roster: self.roster,
             numbers,
+            digests: HolderDigests::of(&index),
             index,
             refused_blocks: self.refused_blocks,
         })

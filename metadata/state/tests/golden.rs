@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use weft_index::{Change, Report};
+use weft_index::{Change, Report, ReportForm};
 use weft_metadata_state::{Command, Directory, Limits};
 use weft_types::{
     BlockSize, ByteSize, Contract, EndpointSpec, Generation, HolderId, Incarnation, IndexKey, LogTime, ModelKey,
@@ -67,6 +67,7 @@ fn report() -> Report {
         generation: Generation::new(1),
         incarnation: Incarnation::new(7),
         number: 1,
+        form: ReportForm::default(),
         changes: vec![Change::Stored(key(0xaa)), Change::Removed(key(0xbb)), Change::Stored(key(0xcc))],
     }
 }

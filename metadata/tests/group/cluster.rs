@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use weft_index::{Change, Report, ReportAck};
+use weft_index::{Change, Report, ReportAck, ReportForm};
 use weft_metadata::{Config, Metadata};
 use weft_metadata_proto::v1::{
     JoinRequest, Joined, LookupRequest, LookupResponse, Reply, ReportRequest, StatusRequest, StatusResponse, method,
@@ -313,6 +313,7 @@ pub(crate) fn stored(grant: &HolderGrant, number: u64) -> Report {
         generation: grant.generation,
         incarnation: grant.incarnation,
         number,
+        form: ReportForm::default(),
         changes: vec![Change::Stored(key(number))],
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use weft_index::{Change, Report, ReportAck};
+use weft_index::{Change, Report, ReportAck, ReportForm};
 use weft_types::{HolderGrant, IndexKey};
 
 /// Changes in one report: 4,096, some 66 KB. Larger ones would not be cheaper, and hold up what comes behind them.
@@ -66,7 +66,7 @@ impl Outbox {
     pub(crate) fn answered(&mut self, ack: ReportAck) -> usize {
         let before = self.reports.len();
         match ack {
-            ReportAck::Applied { number } => {
+            ReportAck::Applied { number } | ReportAck::Replaced { number, .. } => {
                 while self.reports.front().is_some_and(|report| report.number <= number) {
                     self.reports.pop_front();
                 }
@@ -105,6 +105,7 @@ impl Outbox {
                 generation: grant.generation,
                 incarnation: grant.incarnation,
                 number: self.last,
+                form: ReportForm::default(),
                 changes: changes.by_ref().take(CHANGES_PER_REPORT).collect(),
             });
         }

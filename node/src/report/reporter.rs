@@ -420,6 +420,7 @@ mod tests {
             generation: Generation::new(0),
             incarnation: Incarnation::new(0),
             number: 1,
+            form: weft_index::ReportForm::default(),
             changes: vec![Change::Stored(IndexKey::from_bytes([0; 16])); CHANGES_PER_REPORT],
         };
         assert!(full.encoded_len() * REPORTS_PER_CALL <= Command::REPORTS_BYTES_MAX);

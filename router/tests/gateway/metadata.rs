@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
-use weft_index::{Change, Report, ReportAck};
+use weft_index::{Change, Report, ReportAck, ReportForm};
 use weft_metadata::Metadata;
 use weft_metadata_client::MetadataClient;
 use weft_router::{BindError, Config, Router};
@@ -100,6 +100,7 @@ async fn endpoints_and_prefixes_come_from_metadata() {
         generation: host.generation,
         incarnation: host.incarnation,
         number: 1,
+        form: ReportForm::default(),
         changes: hashes.iter().take(4).map(|hash| Change::Stored(hash.index_key())).collect(),
     };
     assert_eq!(n1.report(&[report], DEADLINE).await.unwrap(), [ReportAck::Applied { number: 1 }]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weft_index::{Change, Report};
+use weft_index::{Change, Report, ReportForm};
 use weft_metadata_client::{MetadataError, ReportAck};
 use weft_types::{BlockSize, Contract, EndpointSpec, HolderGrant, Incarnation, IndexKey, ModelKey, Part, Role};
 
@@ -14,7 +14,7 @@ fn key(number: u8) -> IndexKey {
 
 fn report(grant: &HolderGrant, number: u64, changes: Vec<Change>) -> Report {
     let HolderGrant { holder, generation, incarnation, .. } = *grant;
-    Report { holder, generation, incarnation, number, changes }
+    Report { holder, generation, incarnation, number, form: ReportForm::default(), changes }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use weft_index::{Change, Report};
+use weft_index::{Change, Report, ReportForm};
 use weft_metadata_client::Follower;
 use weft_metadata_state::{Command, Outcome};
 use weft_types::{HolderGrant, HolderId, Incarnation, IndexKey, LogTime, NodeId, Role};
@@ -76,7 +76,7 @@ impl Traffic {
         let (grant, number) = &mut self.granted[at];
         *number += 1;
         let HolderGrant { holder, generation, incarnation, .. } = *grant;
-        let report = Report { holder, generation, incarnation, number: *number, changes };
+        let report = Report { holder, generation, incarnation, number: *number, form: ReportForm::default(), changes };
         group.apply(Command::Reports { at: AT, reports: vec![report] });
     }
 }
@@ -185,6 +185,7 @@ async fn a_member_that_says_what_cannot_be_is_left_and_a_snapshot_taken() {
         generation,
         incarnation,
         number: 1,
+        form: ReportForm::default(),
         changes: vec![Change::Stored(key(1))],
     }));
     assert_same(&follower, &group).await;

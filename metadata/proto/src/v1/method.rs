@@ -5,9 +5,9 @@ use weft_types::HolderGrant;
 use weft_types::rpc::Method;
 
 use super::{
-    JoinRequest, Joined, KeepAliveRequest, LeaveRequest, LookupRequest, LookupResponse, PutEndpointRequest,
-    RemoveEndpointRequest, Reply, ReportRequest, RosterRequest, RosterResponse, StatusRequest, StatusResponse,
-    WatchItem, WatchRequest,
+    DigestsRequest, HolderDigests, JoinRequest, Joined, KeepAliveRequest, LeaveRequest, LookupRequest, LookupResponse,
+    PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest, RosterRequest, RosterResponse, StatusRequest,
+    StatusResponse, WatchItem, WatchRequest,
 };
 
 macro_rules! methods {
@@ -47,4 +47,7 @@ methods! {
     Watch = 28, "watch": WatchRequest => WatchItem;
     /// How the member, its group and the directory are.
     Status = 29, "status": StatusRequest => StatusResponse;
+    /// Compares what a holder holds with what is listed of it. `None`: this life of the holder is over; join (or put the
+    /// endpoint) again.
+    Digests = 30, "digests": DigestsRequest => Reply<Option<HolderDigests>>;
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use weft_index::ReportAck;
 use weft_types::{ContractConflict, HolderGrant, control_message};
 
-use super::Joined;
+use super::{HolderDigests, Joined};
 
 /// Answer of a method that only the leader can serve.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -24,4 +24,11 @@ pub enum Reply<T> {
     Conflict(ContractConflict),
 }
 
-control_message!(Reply<Joined>, Reply<bool>, Reply<()>, Reply<Vec<HolderGrant>>, Reply<Vec<ReportAck>>);
+control_message!(
+    Reply<Joined>,
+    Reply<bool>,
+    Reply<()>,
+    Reply<Vec<HolderGrant>>,
+    Reply<Vec<ReportAck>>,
+    Reply<Option<HolderDigests>>
+);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use weft_index::{Change, Report};
+use weft_index::{Change, Report, ReportForm};
 use weft_metadata_state::{Applied, Command, Directory, Outcome, ReportAck};
 use weft_types::{
     BlockSize, ByteSize, Contract, EndpointSpec, HolderGrant, Incarnation, IndexKey, LogTime, ModelKey, NodeSpec, Part,
@@ -54,7 +54,7 @@ pub(crate) fn endpoint(id: &str, incarnation: u64, node: Option<&str>) -> Endpoi
 
 pub(crate) fn report(grant: &HolderGrant, number: u64, changes: Vec<Change>) -> Report {
     let HolderGrant { holder, generation, incarnation, .. } = *grant;
-    Report { holder, generation, incarnation, number, changes }
+    Report { holder, generation, incarnation, number, form: ReportForm::default(), changes }
 }
 
 pub(crate) fn grants(applied: Applied) -> Vec<HolderGrant> {

@@ -4,4 +4,5 @@
 
 mod actors;
 mod replicas;
+mod resync;
 mod rules;

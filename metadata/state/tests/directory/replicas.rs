@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use weft_index::Change;
+use weft_index::{Change, Digests, PartitionId, Partitions, Report, ReportForm};
 use weft_metadata_state::{Command, Directory, Limits, Outcome, ReportAck};
 use weft_types::{Generation, HolderId, Incarnation, IndexKey, LogTime};
 
@@ -13,9 +13,9 @@ const NODES: [&str; 3] = ["a", "b", "c"];
 const ENDPOINTS: [&str; 3] = ["e", "f", "g"];
 const KEYS: u8 = 40;
 
-/// A report of a holder picked from those ever granted: its next number, or one that is off by this much, and blocks stored
-/// or removed.
-type Pick = (prop::sample::Index, i8, Vec<(u8, bool)>);
+/// A report of a holder picked from those ever granted: its next number, or one that is off by this much, its form, and
+/// blocks stored or removed.
+type Pick = (prop::sample::Index, i8, ReportForm, Vec<(u8, bool)>);
 
 /// A command, where it can be chosen without knowing the state.
 #[derive(Clone, Debug)]
@@ -29,9 +29,18 @@ enum Intent {
     Limit(u64),
 }
 
+fn any_form() -> impl Strategy<Value = ReportForm> {
+    let run = (0u16..4096, 0u16..128).prop_map(|(first, more)| {
+        let at = |number: u16| PartitionId::new(number.min(4095)).unwrap();
+        Partitions::new(at(first), at(first + more)).unwrap()
+    });
+    let replaces = prop_oneof![6 => Just(None), 1 => run.prop_map(Some)];
+    (replaces, prop::bool::weighted(0.1)).prop_map(|(replaces, continues)| ReportForm { replaces, continues })
+}
+
 fn any_intent() -> impl Strategy<Value = Intent> {
     let incarnation = 1u64..4;
-    let one_report = (any::<prop::sample::Index>(), prop_oneof![8 => Just(0i8), 1 => -2i8..3], {
+    let one_report = (any::<prop::sample::Index>(), prop_oneof![8 => Just(0i8), 1 => -2i8..3], any_form(), {
         prop::collection::vec((0..KEYS, prop::bool::weighted(0.7)), 0..12)
     });
     prop_oneof![
@@ -76,15 +85,17 @@ impl Model {
             }
             Intent::Reports(picks) => {
                 let mut reports = Vec::new();
-                for (pick, off, changes) in picks.iter().filter(|_| !self.granted.is_empty()) {
+                for (pick, off, form, changes) in picks.iter().filter(|_| !self.granted.is_empty()) {
                     let grant = &self.granted[pick.index(self.granted.len())];
                     let next = self.next.get(&(grant.holder, grant.generation)).map_or(1, |last| last + 1);
-                    let change = |(n, stored): &(u8, bool)| match stored {
-                        true => Change::Stored(key(*n)),
-                        false => Change::Removed(key(*n)),
+                    let change = |(n, stored): &(u8, bool)| match (stored, form.replaces) {
+                        (_, Some(run)) if !run.contains(PartitionId::of(&key(*n))) => None,
+                        (false, None) => Some(Change::Removed(key(*n))),
+                        _ => Some(Change::Stored(key(*n))),
                     };
                     let number = next.saturating_add_signed(i64::from(*off));
-                    reports.push(report(grant, number, changes.iter().map(change).collect()));
+                    let changes = changes.iter().filter_map(change).collect();
+                    reports.push(Report { form: *form, ..report(grant, number, changes) });
                 }
                 Command::Reports { at, reports }
             }
@@ -98,7 +109,7 @@ impl Model {
             (_, Outcome::Granted(grants)) => self.granted.extend(grants.iter().cloned()),
             (Command::Reports { reports, .. }, Outcome::Reports(acks)) => {
                 for (report, ack) in reports.iter().zip(acks) {
-                    if let ReportAck::Applied { number } = ack {
+                    if let ReportAck::Applied { number } | ReportAck::Replaced { number, .. } = ack {
                         self.next.insert((report.holder, report.generation), *number);
                     }
                 }
@@ -106,6 +117,17 @@ impl Model {
             _ => {}
         }
     }
+}
+
+/// Digests of what the index lists of a holder.
+fn held_by(directory: &Directory, holder: HolderId) -> Digests {
+    let mut digests = Digests::new();
+    for (key, holders) in directory.index().blocks() {
+        if holders.iter().any(|named| named == holder) {
+            digests.insert(&key);
+        }
+    }
+    digests
 }
 
 proptest! {
@@ -128,6 +150,12 @@ proptest! {
             model.learn(&command, &applied.outcome);
         }
         prop_assert_eq!(one.snapshot(), other.snapshot());
+        for grant in one.roster().holders.values() {
+            let (_, digests) = one.digests(grant.holder, grant.generation).unwrap();
+            prop_assert_eq!(digests.groups(), held_by(&one, grant.holder).groups());
+            let (_, restored) = other.digests(grant.holder, grant.generation).unwrap();
+            prop_assert_eq!((restored.groups(), restored.blocks()), (digests.groups(), digests.blocks()));
+        }
         prop_assert_eq!(Directory::restore(&one.snapshot()).unwrap().snapshot(), one.snapshot());
     }
 
@@ -145,10 +173,18 @@ proptest! {
                 let mut last = model.next.clone();
                 for (report, ack) in reports.iter().zip(acks) {
                     let life = (report.holder, report.generation);
-                    let fresh = report.number == last.get(&life).map_or(1, |last| last + 1);
-                    if fresh && *ack == (ReportAck::Applied { number: report.number }) {
+                    let next = last.get(&life).map_or(1, |last| last + 1);
+                    let fresh = report.number == next || report.form.continues && report.number > next;
+                    let applied = match ack {
+                        ReportAck::Applied { number } | ReportAck::Replaced { number, .. } => *number == report.number,
+                        _ => false,
+                    };
+                    if fresh && applied {
                         last.insert(life, report.number);
                         let keys = held.entry(life).or_default();
+                        if let Some(run) = report.form.replaces {
+                            keys.retain(|key| !run.contains(PartitionId::of(key)));
+                        }
                         for change in &report.changes {
                             match change {
                                 Change::Stored(key) => keys.insert(*key),

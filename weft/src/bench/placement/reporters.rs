@@ -152,6 +152,7 @@ impl Reporter {
             generation: self.grant.generation,
             incarnation: self.grant.incarnation,
             number: self.number + 1,
+            form: weft_index::ReportForm::default(),
             changes,
         };
         let acks = self.client.report(&[report], DEADLINE).await?;
