@@ -8,7 +8,7 @@ use openraft::error::{ClientWriteError, Fatal};
 use openraft::raft::ClientWriteResult;
 use openraft::{Raft, ServerState};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{RwLock, oneshot};
 use weft_metadata_state::{Command, Outcome};
 use weft_types::LogTime;
 
@@ -31,6 +31,8 @@ pub(crate) struct Group {
     /// A leader that heard from no majority for so long may have been replaced.
     quorum_silence_max: Duration,
     clock: Arc<Mutex<Clock>>,
+    /// Held by each command while it enters the log, and closed while leadership is handed over.
+    pub(crate) gate: Arc<RwLock<()>>,
 }
 
 /// Why a command was not applied, or may not have been.
@@ -71,7 +73,7 @@ impl Group {
     ) -> Self {
         let clock = Clock { term: 0, anchor: LogTime::ZERO, since: Instant::now() };
         let clock = Arc::new(Mutex::new(clock));
-        Self { me, raft, machine, waiting, quorum_silence_max, clock }
+        Self { me, raft, machine, waiting, quorum_silence_max, clock, gate: Arc::default() }
     }
 
     /// What openraft says of itself.
@@ -110,6 +112,7 @@ impl Group {
 
     /// Stamps a command and puts it into the log. Commands submitted one after another are applied in that order.
     pub(crate) async fn submit(&self, command: impl FnOnce(LogTime) -> Command) -> Result<Proposed, ProposeError> {
+        let _open = self.gate.read().await;
         let at = self.stamp();
         let bytes = CommandBytes(command(at).encode().into());
         let told = self.raft.client_write_ff(bytes).await.map_err(stopped)?;

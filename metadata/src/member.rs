@@ -21,11 +21,13 @@ use crate::config::{Config, ConfigError};
 use crate::error::StoreError;
 use crate::forming::{Forming, Waiting};
 use crate::group::Group;
+use crate::handover::hand_over;
 use crate::log::{LogSettings, LogStore};
 use crate::machine::incoming::Incoming;
+use crate::members::Members;
 use crate::metrics::Metrics;
 use crate::raft::network::Network;
-use crate::raft::{hello, serve};
+use crate::raft::{handover, hello, serve};
 use crate::service::chores::Chores;
 use crate::service::leases::Leases;
 use crate::service::reports::Folder;
@@ -139,10 +141,10 @@ impl Metadata {
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         let stop = closing.clone().drop_guard();
         let closer = tokio::spawn(close(group.clone(), fabric.clone(), tasks.clone(), closing.clone()));
-        let service = start_service(&config, &group, &log, &metrics, &tasks, &closing);
+        let service = start_service(&config, &group, &fabric, &log, &metrics, &tasks, &closing);
         let routes = Routes::new().calls_max(CALLS_MAX);
         let routes = serve::routes(routes, &group.raft, disk, Incoming::new(volume));
-        fabric.serve(service.routes(hello::routes(routes, &group.raft, disk)));
+        fabric.serve(service.routes(handover::routes(hello::routes(routes, &group.raft, disk), &group.raft, disk)));
         let forming = Forming { me, disk, members, fabric: fabric.clone(), raft: group.raft.clone(), waiting };
         tasks.spawn(closing.clone().run_until_cancelled_owned(forming.run()));
         let admin = match Admin::bind(config.admin, telemetry, hooks(&group, &log)).await {
@@ -185,11 +187,16 @@ impl Metadata {
         }
     }
 
-    /// Stops taking requests, tells watchers, leaves the group to the others, and closes log and ports; all within `within`.
+    /// Hands leadership over, stops taking requests, tells watchers, leaves the group to the others, and closes log and ports; all within `within`.
     /// What was not acknowledged may be lost; what was is not.
     pub async fn drain(self, within: Duration) {
         let Self { member, group, log, fabric, admin, closer, stop } = self;
         let closing = async {
+            if group.leadership().is_some()
+                && let Err(error) = hand_over(&group, &fabric, None).await
+            {
+                info!(%member, "leadership is not handed over, and costs an election: {error}");
+            }
             drop(stop);
             let _ = closer.await;
             drop((group, fabric, admin));
@@ -259,6 +266,7 @@ fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, BindError> {
 fn start_service(
     config: &Config,
     group: &Group,
+    fabric: &Fabric,
     log: &LogStore,
     metrics: &Metrics,
     tasks: &TaskTracker,
@@ -278,6 +286,7 @@ fn start_service(
         group: group.clone(),
         log: log.clone(),
         leases,
+        members: Members::new(group.clone(), fabric.clone()),
         reports: Folder::start(group.clone(), metrics.clone(), tasks, closing.clone()),
         watches: Arc::new(Watches::new(group.clone(), metrics.clone(), tasks.clone(), closing.clone())),
         proposals: Semaphore::new(PROPOSALS_MAX),

@@ -2,6 +2,7 @@
 //!
 //! openraft's types stay inside this crate: everybody else speaks `weft-metadata-proto`.
 
+pub(crate) mod handover;
 pub(crate) mod hello;
 pub(crate) mod mirror;
 pub(crate) mod network;

@@ -9,6 +9,7 @@
 //! | `Lookup`, `Roster` | node, router, admin | any member answers, from what it has applied |
 //! | `Watch` | router | any member |
 //! | `Status` | admin | any member |
+//! | `ChangeMembers`, `TransferLeader` | admin | |
 //!
 //! What only the leader can answer, another member answers with where the leader is.
 
@@ -22,21 +23,23 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
+use tracing::info;
 use weft_index::ReportAck;
 use weft_metadata_proto::v1::{
-    DigestsRequest, HolderDigests, HolderMatch, JoinRequest, Joined, KeepAliveRequest, LeaveRequest, LookupRequest,
-    LookupResponse, PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest, RosterRequest, RosterResponse,
-    StatusRequest, StatusResponse, method,
+    ChangeMembersRequest, DigestsRequest, HolderDigests, HolderMatch, JoinRequest, Joined, KeepAliveRequest,
+    LeaveRequest, LookupRequest, LookupResponse, MembersChange, PutEndpointRequest, RemoveEndpointRequest, Reply,
+    ReportRequest, RosterRequest, RosterResponse, StatusRequest, StatusResponse, TransferLeaderRequest, method,
 };
 use weft_metadata_state::{Command, Outcome};
 use weft_transport::{Peer, Refusal, RefusalCode, Routes};
-use weft_types::{EndpointId, HolderGrant, HolderId, HolderKey, LogTime, NodeId, Role, ShardId};
+use weft_types::{EndpointId, HolderGrant, HolderId, HolderKey, LogTime, MemberId, NodeId, Role, ShardId};
 
 use self::leases::Leases;
 use self::reports::{Folder, ReportError};
 use self::watch::Watches;
 use crate::group::{Group, ProposeError};
 use crate::log::LogStore;
+use crate::members::Members;
 use crate::metrics::Metrics;
 
 /// Commands of nodes, reports apart, that may wait for the log at a time: some for each node that the roster takes.
@@ -55,6 +58,7 @@ pub(crate) struct Service {
     pub(crate) leases: Arc<Leases>,
     pub(crate) reports: Folder,
     pub(crate) watches: Arc<Watches>,
+    pub(crate) members: Members,
     /// Room for commands; see [`PROPOSALS_MAX`].
     pub(crate) proposals: Semaphore,
     pub(crate) metrics: Metrics,
@@ -88,6 +92,8 @@ impl Service {
         let routes = rpc!(routes, Lookup, READERS, lookup);
         let routes = rpc!(routes, Roster, READERS, roster);
         let routes = rpc!(routes, Status, OPERATORS, status);
+        let routes = rpc!(routes, ChangeMembers, OPERATORS, change_members);
+        let routes = rpc!(routes, TransferLeader, OPERATORS, transfer_leader);
         let watches = self.watches.clone();
         routes.subscription::<method::Watch, _, _>(ROUTERS, move |_, request, publisher| {
             let watches = watches.clone();
@@ -208,6 +214,16 @@ impl Service {
     #[expect(clippy::unused_async, reason = "handlers have one shape")]
     async fn status(&self, _peer: &Peer, _request: StatusRequest) -> Answer<StatusResponse> {
         Ok(status::status(&self.group, &self.log))
+    }
+
+    async fn change_members(&self, peer: &Peer, request: ChangeMembersRequest) -> Answer<Reply<MembersChange>> {
+        info!(operator = %peer.name, add = ?request.add, remove = ?request.remove, force = request.force, "change of members asked");
+        Ok(self.members.change(request).await)
+    }
+
+    async fn transfer_leader(&self, peer: &Peer, request: TransferLeaderRequest) -> Answer<Reply<MemberId>> {
+        info!(operator = %peer.name, to = ?request.to, "transfer of leadership asked");
+        Ok(self.members.transfer(request.to.map(MemberId::get)).await)
     }
 
     async fn propose(&self, command: impl FnOnce(LogTime) -> Command) -> Answer<Result<Outcome, ProposeError>> {

@@ -1,5 +1,6 @@
 //! `weft metadata`: run a member of the group, or ask and change the group as its operator.
 
+mod members;
 pub(crate) mod status;
 
 use weft_service::run::RoleArgs;
@@ -23,11 +24,26 @@ pub(crate) struct MetadataArgs {
 pub(crate) enum MetadataCommand {
     /// Show each member: what it does, how far its log and its state are.
     Status(StatusArgs),
+    /// List the members that the group agreed on, who leads, and who answers.
+    List(members::ListArgs),
+    /// Add a member: it takes over what it lacks, then gets its vote. Or tell the group that a member has moved.
+    Add(members::AddArgs),
+    /// Remove a member. A leader hands over first.
+    Remove(members::RemoveArgs),
+    /// Put a member in the place of another, such as one whose disk is gone, without a vote less on the way.
+    Replace(members::ReplaceArgs),
+    /// Hand leadership over, in a few milliseconds instead of an election.
+    TransferLeader(members::TransferArgs),
 }
 
 /// Runs an operator's command.
 pub(crate) async fn run(command: &MetadataCommand) -> anyhow::Result<()> {
     match command {
         MetadataCommand::Status(args) => status::run(args).await,
+        MetadataCommand::List(args) => members::list(args).await,
+        MetadataCommand::Add(args) => members::add(args).await,
+        MetadataCommand::Remove(args) => members::remove(args).await,
+        MetadataCommand::Replace(args) => members::replace(args).await,
+        MetadataCommand::TransferLeader(args) => members::transfer(args).await,
     }
 }

@@ -7,14 +7,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use weft_index::{Digests, Report, ReportAck};
 use weft_metadata_proto::v1::{
-    DigestsRequest, HolderDigests, HolderMatch, JoinRequest, Joined, KeepAliveRequest, LeaveRequest, LookupRequest,
-    PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest, RosterRequest, StatusRequest, StatusResponse,
-    method,
+    ChangeMembersRequest, DigestsRequest, HolderDigests, HolderMatch, JoinRequest, Joined, KeepAliveRequest,
+    LeaveRequest, LookupRequest, MembersChange, NewMember, PutEndpointRequest, RemoveEndpointRequest, Reply,
+    ReportRequest, RosterRequest, StatusRequest, StatusResponse, TransferLeaderRequest, method,
 };
 use weft_transport::{CallError, Fabric, RefusalCode, Target};
 use weft_types::rpc::Method;
 use weft_types::{
-    EndpointId, EndpointSpec, HolderGrant, Incarnation, IndexKey, NodeId, NodeSpec, Role, Roster, ShardId,
+    EndpointId, EndpointSpec, HolderGrant, Incarnation, IndexKey, MemberId, NodeId, NodeSpec, Role, Roster, ShardId,
 };
 
 use crate::attempts::Attempts;
@@ -172,6 +172,29 @@ impl MetadataClient {
         status.members.iter().for_each(|member| group.learn(member.addr));
         drop(group);
         Ok(status)
+    }
+
+    /// Changes the group: one member comes, one goes, or one takes another's place. Ask again while the new one catches up.
+    ///
+    /// # Errors
+    /// No leader answered in time, or it refused.
+    pub async fn change_members(
+        &self,
+        add: Option<NewMember>,
+        remove: Option<MemberId>,
+        force: bool,
+        deadline: Duration,
+    ) -> Result<MembersChange, MetadataError> {
+        let request = ChangeMembersRequest { shard: SHARD, add, remove, force };
+        self.write::<method::ChangeMembers, _>(&request, deadline).await
+    }
+
+    /// Hands leadership to `to`, or to whoever has most of the log. Returns who leads.
+    ///
+    /// # Errors
+    /// No leader answered in time, or it could not.
+    pub async fn transfer_leader(&self, to: Option<MemberId>, deadline: Duration) -> Result<MemberId, MetadataError> {
+        self.write::<method::TransferLeader, _>(&TransferLeaderRequest { shard: SHARD, to }, deadline).await
     }
 
     /// Follows the watch in the background until the follower and its clones are dropped. Must be called inside a tokio

@@ -9,6 +9,7 @@
 //! | `Lookup`, `Roster` | any member | applied state |
 //! | `Watch` | any member | a snapshot, then every applied change, in log order |
 //! | `Status` | any member | for operators |
+//! | `ChangeMembers`, `TransferLeader` | leader | for operators |
 //!
 //! What only the leader can answer comes as a [`Reply`]: being sent to the wrong member is an answer, not an error.
 //!
@@ -18,6 +19,7 @@
 mod block_list;
 mod digests;
 mod lookup;
+mod members;
 mod membership;
 pub mod method;
 mod reply;
@@ -28,6 +30,7 @@ mod watch;
 pub use block_list::BlockList;
 pub use digests::{DigestsRequest, GroupDigests, HolderDigests};
 pub use lookup::{HolderMatch, LookupRequest, LookupResponse, RosterRequest, RosterResponse};
+pub use members::{ChangeMembersRequest, MembersChange, NewMember, TransferLeaderRequest};
 pub use membership::{JoinRequest, Joined, KeepAliveRequest, LeaveRequest, PutEndpointRequest, RemoveEndpointRequest};
 pub use reply::Reply;
 pub use report::ReportRequest;

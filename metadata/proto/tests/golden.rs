@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use weft_index::{Change, Digests, DirectoryChange, PartitionId, Partitions, Report, ReportAck, ReportForm};
 use weft_metadata_proto::v1::{
-    BlockList, CutOff, DigestsRequest, GroupDigests, HolderDigests, HolderMatch, JoinRequest, Joined, KeepAliveRequest,
-    LeaveRequest, LookupRequest, LookupResponse, MemberState, MemberStatus, PutEndpointRequest, RemoveEndpointRequest,
-    Reply, ReportRequest, RosterRequest, RosterResponse, StatusRequest, StatusResponse, TierStatus, WatchItem,
-    WatchRequest, method,
+    BlockList, ChangeMembersRequest, CutOff, DigestsRequest, GroupDigests, HolderDigests, HolderMatch, JoinRequest,
+    Joined, KeepAliveRequest, LeaveRequest, LookupRequest, LookupResponse, MemberState, MemberStatus, MembersChange,
+    NewMember, PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest, RosterRequest, RosterResponse,
+    StatusRequest, StatusResponse, TierStatus, TransferLeaderRequest, WatchItem, WatchRequest, method,
 };
 use weft_types::rpc::{Message, Method};
 use weft_types::{
@@ -147,6 +147,8 @@ fn method_numbers() {
         "digests",
     ];
     assert_eq!(all.to_vec(), (20..).zip(names).collect::<Vec<_>>());
+    let operators = [id::<method::ChangeMembers>(), id::<method::TransferLeader>()];
+    assert_eq!(operators, [(40, "change_members"), (41, "transfer_leader")]);
 }
 
 #[test]
@@ -370,4 +372,25 @@ fn status() {
     for (number, state) in states.into_iter().enumerate() {
         assert_eq!(weft_types::codec::encode(&state), [number as u8]);
     }
+}
+
+#[test]
+fn members() {
+    let add = Some(NewMember { id: MemberId::new(4), addr: "127.0.0.1:7400".parse().unwrap(), voter: true });
+    check(
+        &ChangeMembersRequest { shard: SHARD, add, remove: Some(MemberId::new(2)), force: false },
+        &[
+            ("00", "shard"),
+            ("01 04 00 7f000001 fbe81c 01", "comes: 4, 127.0.0.1:7400, with a vote"),
+            ("01 02", "goes: 2"),
+            ("00", "not by force"),
+        ],
+    );
+    check(&Reply::Done(MembersChange::CatchingUp { behind: 9 }), &[("00 00 09", "done so far: it lacks 9 entries")]);
+    let members = vec![MemberStatus { id: MemberId::new(1), addr: "127.0.0.1:7400".parse().unwrap(), voter: true }];
+    let done = Reply::Done(MembersChange::Done { members });
+    check(&done, &[("00 01", "done"), ("01 01 00 7f000001 fbe81c 01", "one member: 1, 127.0.0.1:7400, votes")]);
+    check(&Reply::Done(MembersChange::Silent { id: MemberId::new(4) }), &[("00 02 04", "done so far: 4 is silent")]);
+    check(&TransferLeaderRequest { shard: SHARD, to: None }, &[("00", "shard"), ("00", "to whoever has most")]);
+    check(&Reply::Done(MemberId::new(3)), &[("00 03", "done: 3 leads")]);
 }

@@ -58,7 +58,7 @@ pub(crate) fn routes(routes: Routes, raft: &Raft<Types>, disk: DiskId, incoming:
 }
 
 /// Whoever calls must mean this data directory, and not the one that a member of this id had before.
-fn check_disk(meant: DiskId, disk: DiskId) -> Result<(), Refusal> {
+pub(super) fn check_disk(meant: DiskId, disk: DiskId) -> Result<(), Refusal> {
     if meant == disk {
         return Ok(());
     }
@@ -70,7 +70,7 @@ fn check_disk(meant: DiskId, disk: DiskId) -> Result<(), Refusal> {
 }
 
 /// Requests carry the vote of whom they are from: a leader's or a candidate's own.
-fn check_sender(peer: &Peer, vote: &RaftVote) -> Result<(), Refusal> {
+pub(super) fn check_sender(peer: &Peer, vote: &RaftVote) -> Result<(), Refusal> {
     let claimed = vote.leader_id.node_id.to_string();
     if peer.name.as_str() == claimed {
         return Ok(());
@@ -79,6 +79,6 @@ fn check_sender(peer: &Peer, vote: &RaftVote) -> Result<(), Refusal> {
     Err(Refusal::new(RefusalCode::Forbidden, message))
 }
 
-fn failed(error: impl std::fmt::Display) -> Refusal {
+pub(super) fn failed(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(RefusalCode::Failed, error.to_string())
 }

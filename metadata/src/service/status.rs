@@ -8,7 +8,7 @@ use weft_types::{MemberId, Tier};
 
 use crate::group::Group;
 use crate::log::LogStore;
-use crate::raft::MemberNode;
+use crate::raft::{MemberNode, RaftMetrics};
 
 /// Entries that a member may have in its log and not applied, and still be ready: a second's worth of a busy group.
 const READY_LAG_MAX: u64 = 1_000;
@@ -24,12 +24,6 @@ pub(crate) fn status(group: &Group, log: &LogStore) -> StatusResponse {
         tier.holders += 1;
         tier.blocks += state.directory.index().blocks_of(grant.holder);
     }
-    let voters: Vec<u64> = raft.membership_config.membership().voter_ids().collect();
-    let member = |(id, node): (&u64, &MemberNode)| MemberStatus {
-        id: MemberId::new(*id),
-        addr: node.addr,
-        voter: voters.contains(id),
-    };
     let leader = group.leader();
     StatusResponse {
         member: MemberId::new(group.me),
@@ -50,13 +44,24 @@ pub(crate) fn status(group: &Group, log: &LogStore) -> StatusResponse {
         snapshot: raft.snapshot.map(|id| id.index),
         log_bytes: log.disk_bytes(),
         log_time: state.directory.log_time(),
-        members: raft.membership_config.nodes().map(member).collect(),
+        members: members(&raft),
         blocks: state.directory.index().len() as u64,
         refused_blocks: state.directory.refused_blocks(),
         tiers,
         nodes: u32::try_from(roster.nodes.len()).unwrap_or(u32::MAX),
         endpoints: u32::try_from(roster.endpoints.len()).unwrap_or(u32::MAX),
     }
+}
+
+/// The group, as agreed.
+pub(crate) fn members(raft: &RaftMetrics) -> Vec<MemberStatus> {
+    let membership = raft.membership_config.membership();
+    let member = |(id, node): (&u64, &MemberNode)| MemberStatus {
+        id: MemberId::new(*id),
+        addr: node.addr,
+        voter: membership.voter_ids().any(|voter| voter == *id),
+    };
+    membership.nodes().map(member).collect()
 }
 
 /// Whether this member would serve now, and if not, why not.

@@ -1,12 +1,13 @@
 //! A group of members, and callers of every role.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use weft_index::{Change, Report, ReportAck, ReportForm};
@@ -36,10 +37,15 @@ pub(crate) const SHARD: ShardId = ShardId::new(0);
 pub(crate) struct Cluster {
     folder: TempDir,
     ca: Ca,
-    members: BTreeMap<MemberId, SocketAddr>,
+    /// Members 1 to 3 are configured from the start; the others are to be added.
+    addrs: BTreeMap<MemberId, SocketAddr>,
     running: BTreeMap<u64, Running>,
+    alive: Alive,
     adjust: fn(&mut Config),
 }
+
+/// Who runs, as callers know it.
+type Alive = Arc<Mutex<BTreeSet<u64>>>;
 
 struct Running {
     runtime: Runtime,
@@ -51,7 +57,8 @@ struct Running {
 #[derive(Clone)]
 pub(crate) struct Caller {
     fabric: Fabric,
-    members: BTreeMap<MemberId, SocketAddr>,
+    addrs: BTreeMap<MemberId, SocketAddr>,
+    alive: Alive,
     /// Who answered as the leader last.
     leader: Arc<AtomicU64>,
 }
@@ -70,15 +77,19 @@ impl Cluster {
     pub(crate) fn prepare(adjust: fn(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca = Ca::init(folder.path(), "test").unwrap();
-        // Held together, so that they are three; then let go for the members to bind.
-        let sockets: Vec<UdpSocket> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        // Held together, so that they differ; then let go for the members to bind.
+        let sockets: Vec<UdpSocket> = (0..5).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
         let addrs = sockets.iter().map(|socket| socket.local_addr().unwrap());
-        let members = (1..).map(MemberId::new).zip(addrs).collect();
-        Self { folder, ca, members, running: BTreeMap::new(), adjust }
+        let addrs = (1..).map(MemberId::new).zip(addrs).collect();
+        Self { folder, ca, addrs, running: BTreeMap::new(), alive: Alive::default(), adjust }
     }
 
     pub(crate) fn data(&self, member: u64) -> PathBuf {
         self.folder.path().join(format!("data-{member}"))
+    }
+
+    pub(crate) fn addr(&self, member: u64) -> SocketAddr {
+        self.addrs[&MemberId::new(member)]
     }
 
     /// Id of a member's data directory, from its `member` file.
@@ -106,8 +117,10 @@ impl Cluster {
     pub(crate) fn config(&self, member: u64) -> Config {
         let id = MemberId::new(member);
         let identity = self.identity(Role::Metadata, &member.to_string());
-        let mut config = Config::new(id, self.members.clone(), self.data(member), identity);
-        config.fabric = self.members[&id];
+        let mut members = self.addrs.clone();
+        members.retain(|other, _| other.get() <= 3 || *other == id);
+        let mut config = Config::new(id, members, self.data(member), identity);
+        config.fabric = self.addrs[&id];
         config.admin = "127.0.0.1:0".parse().unwrap();
         config.wal.segment = ByteSize::from_mib(1);
         // Tests share a machine with builds: a member that is not scheduled for half a second must not cost its leadership.
@@ -129,10 +142,12 @@ impl Cluster {
         let binding = runtime.spawn(async move { Metadata::bind(config, &for_member).await });
         let metadata = binding.await.unwrap().unwrap_or_else(|error| panic!("member {member}: {error}"));
         self.running.insert(member, Running { runtime, metadata, telemetry });
+        self.alive.lock().insert(member);
     }
 
     /// Kills a member: its runtime goes, with every task where it stands.
     pub(crate) async fn kill(&mut self, member: u64) {
+        self.alive.lock().remove(&member);
         let Running { runtime, metadata, .. } = self.running.remove(&member).unwrap();
         tokio::task::spawn_blocking(move || {
             runtime.shutdown_timeout(PATIENCE);
@@ -144,6 +159,7 @@ impl Cluster {
 
     /// Stops a member as an operator would.
     pub(crate) async fn drain(&mut self, member: u64) {
+        self.alive.lock().remove(&member);
         let Running { runtime, metadata, .. } = self.running.remove(&member).unwrap();
         runtime.spawn(metadata.drain(Duration::from_secs(10))).await.unwrap();
         tokio::task::spawn_blocking(move || runtime.shutdown_timeout(PATIENCE)).await.unwrap();
@@ -161,7 +177,7 @@ impl Cluster {
         let identity = Identity::from_pem(&pem.cert, &pem.key, &pem.ca).unwrap();
         let metrics = Metrics::register(&prometheus::Registry::new());
         let fabric = Fabric::bind("127.0.0.1:0".parse().unwrap(), Profile::Control, &identity, metrics).unwrap();
-        Caller { fabric, members: self.members.clone(), leader: Arc::new(AtomicU64::new(1)) }
+        Caller { fabric, addrs: self.addrs.clone(), alive: self.alive.clone(), leader: Arc::new(AtomicU64::new(1)) }
     }
 
     /// The member that leads, once there is one that a majority follows.
@@ -211,7 +227,7 @@ impl Drop for Cluster {
 impl Caller {
     pub(crate) fn target(&self, member: u64) -> Target {
         let name = Some(member.to_string().parse().unwrap());
-        Target { addr: self.members[&MemberId::new(member)], role: Role::Metadata, name }
+        Target { addr: self.addrs[&MemberId::new(member)], role: Role::Metadata, name }
     }
 
     pub(crate) fn fabric(&self) -> &Fabric {
@@ -234,13 +250,19 @@ impl Caller {
                     }
                     Ok(Reply::Refused(reason)) => panic!("{}: refused: {reason}", M::NAME),
                     Ok(Reply::Conflict(conflict)) => panic!("{}: {conflict}", M::NAME),
-                    Ok(Reply::NotLeader { .. }) | Err(_) => member = member % self.members.len() as u64 + 1,
+                    Ok(Reply::NotLeader { .. }) | Err(_) => member = self.next(member),
                 }
                 tokio::time::sleep(PAUSE).await;
             }
         };
         let answer = tokio::time::timeout(PATIENCE, asking).await;
         answer.unwrap_or_else(|_| panic!("{}: no leader answered", M::NAME))
+    }
+
+    /// Who runs and comes after `member`, round and round.
+    fn next(&self, member: u64) -> u64 {
+        let alive = self.alive.lock();
+        alive.range(member + 1..).next().or(alive.first()).copied().unwrap_or(member)
     }
 
     pub(crate) async fn status(&self, member: u64) -> Result<StatusResponse, CallError> {

@@ -7,5 +7,6 @@ mod catch_up;
 mod cluster;
 mod expiry;
 mod failover;
+mod members;
 mod reports;
 mod watch;

@@ -1,13 +1,13 @@
 //! The methods and their numbers.
 
 use weft_index::ReportAck;
-use weft_types::HolderGrant;
 use weft_types::rpc::Method;
+use weft_types::{HolderGrant, MemberId};
 
 use super::{
-    DigestsRequest, HolderDigests, JoinRequest, Joined, KeepAliveRequest, LeaveRequest, LookupRequest, LookupResponse,
-    PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest, RosterRequest, RosterResponse, StatusRequest,
-    StatusResponse, WatchItem, WatchRequest,
+    ChangeMembersRequest, DigestsRequest, HolderDigests, JoinRequest, Joined, KeepAliveRequest, LeaveRequest,
+    LookupRequest, LookupResponse, MembersChange, PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest,
+    RosterRequest, RosterResponse, StatusRequest, StatusResponse, TransferLeaderRequest, WatchItem, WatchRequest,
 };
 
 macro_rules! methods {
@@ -50,4 +50,8 @@ methods! {
     /// Compares what a holder holds with what is listed of it. `None`: this life of the holder is over; join (or put the
     /// endpoint) again.
     Digests = 30, "digests": DigestsRequest => Reply<Option<HolderDigests>>;
+    /// A member of the group comes, goes, or takes another's place.
+    ChangeMembers = 40, "change_members": ChangeMembersRequest => Reply<MembersChange>;
+    /// Leadership is handed over. Answered with the new leader.
+    TransferLeader = 41, "transfer_leader": TransferLeaderRequest => Reply<MemberId>;
 }

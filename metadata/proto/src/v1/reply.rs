@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use weft_index::ReportAck;
-use weft_types::{ContractConflict, HolderGrant, control_message};
+use weft_types::{ContractConflict, HolderGrant, MemberId, control_message};
 
-use super::{HolderDigests, Joined};
+use super::{HolderDigests, Joined, MembersChange};
 
 /// Answer of a method that only the leader can serve.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -32,3 +32,4 @@ control_message!(
     Reply<Vec<ReportAck>>,
     Reply<Option<HolderDigests>>
 );
+control_message!(Reply<MembersChange>, Reply<MemberId>);

@@ -1,0 +1,98 @@
+//! Leadership handed over, which openraft 0.9 does not do by itself: methods 5 and 6, and what they do to Raft.
+//!
+//! ```text
+//!  leader of term T ── StepAside(T, successor) ──► the other voters: their vote becomes (T+1, successor), not yet granted to a
+//!       │                                          leader, so that the lease which protects a leader is off
+//!       ├── the same, to itself: it leads no more
+//!       └── TakeOver(T) ──► successor: calls an election of term T+1, which finds its own vote there
+//! ```
+//! Each step is one that Raft allows at any time: a member may always move on to a higher vote, and a voter may always call
+//! an election. So whatever is lost on the way costs an ordinary election, and nothing else.
+
+use openraft::{Raft, Snapshot, SnapshotMeta};
+use serde::{Deserialize, Serialize};
+use weft_transport::{Peer, Refusal, RefusalCode, Routes};
+use weft_types::rpc::Method;
+use weft_types::{Role, control_message};
+
+use super::mirror::VoteMirror;
+use super::serve::{check_disk, check_sender, failed};
+use super::{DiskId, Types, Vote};
+use crate::machine::snapshot::SnapshotFile;
+
+/// To a voter: make way for the successor.
+#[derive(Debug)]
+pub(crate) enum StepAside {}
+/// To the successor: call an election.
+#[derive(Debug)]
+pub(crate) enum TakeOver {}
+
+/// From the leader, in whose name is the vote.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct HandoverMessage {
+    pub(crate) to: DiskId,
+    pub(crate) vote: VoteMirror,
+    pub(crate) successor: u64,
+}
+
+/// Done.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct HandoverReply;
+
+control_message!(HandoverMessage, HandoverReply);
+
+impl Method for StepAside {
+    const ID: u16 = 5;
+    const NAME: &'static str = "raft_step_aside";
+    type Request = HandoverMessage;
+    type Response = HandoverReply;
+}
+
+impl Method for TakeOver {
+    const ID: u16 = 6;
+    const NAME: &'static str = "raft_take_over";
+    type Request = HandoverMessage;
+    type Response = HandoverReply;
+}
+
+/// Adds methods 5 and 6.
+pub(crate) fn routes(routes: Routes, raft: &Raft<Types>, disk: DiskId) -> Routes {
+    let (aside, over) = (raft.clone(), raft.clone());
+    routes
+        .rpc::<StepAside, _, _>(&[Role::Metadata], move |peer, message| {
+            let raft = aside.clone();
+            async move {
+                let vote = check(&raft, &peer, message, disk).await?;
+                step_aside(&raft, vote, message.successor).await.map_err(failed)?;
+                Ok(HandoverReply)
+            }
+        })
+        .rpc::<TakeOver, _, _>(&[Role::Metadata], move |peer, message| {
+            let raft = over.clone();
+            async move {
+                check(&raft, &peer, message, disk).await?;
+                raft.trigger().elect().await.map_err(failed)?;
+                Ok(HandoverReply)
+            }
+        })
+}
+
+/// Moves a member on to the vote that the successor will ask for. openraft takes a higher vote from every request of a
+/// leader; the one that does nothing else is to install a snapshot that covers nothing.
+pub(crate) async fn step_aside(raft: &Raft<Types>, vote: Vote, successor: u64) -> Result<(), String> {
+    let next = Vote::new(vote.leader_id.term + 1, successor);
+    let nothing = Snapshot { meta: SnapshotMeta::default(), snapshot: Box::new(SnapshotFile::none()) };
+    raft.install_full_snapshot(next, nothing).await.map(drop).map_err(|error| error.to_string())
+}
+
+/// Only the leader that this member follows now may ask.
+async fn check(raft: &Raft<Types>, peer: &Peer, message: HandoverMessage, disk: DiskId) -> Result<Vote, Refusal> {
+    let vote: Vote = message.vote.into();
+    check_sender(peer, &vote)?;
+    check_disk(message.to, disk)?;
+    let mine = raft.with_raft_state(|state| *state.vote_ref()).await.map_err(failed)?;
+    if vote.committed && vote == mine {
+        return Ok(vote);
+    }
+    Err(Refusal::new(RefusalCode::Failed, format!("handed over by the leader of {vote}, but {mine} holds here")))
+}

@@ -1,0 +1,198 @@
+//! Members come, go, are replaced and hand over, while reports go on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+use weft_index::ReportAck;
+use weft_metadata_proto::v1::{ChangeMembersRequest, MembersChange, NewMember, Reply, TransferLeaderRequest, method};
+use weft_transport::CallError;
+use weft_types::{MemberId, Role};
+
+use crate::cluster::{Caller, Cluster, SHARD, keys, stored};
+
+/// Reports that go on until told to stop; each is acknowledged before the next.
+struct Load {
+    node: Caller,
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+    running: JoinHandle<Duration>,
+}
+
+impl Load {
+    async fn start(cluster: &Cluster) -> Self {
+        let node = cluster.caller(Role::Node, "n1");
+        let grant = node.join("n1", 1).await;
+        let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let running = tokio::spawn({
+            let (node, grant, stop, acknowledged) = (node.clone(), grant, stop.clone(), acknowledged.clone());
+            async move {
+                let mut longest = Duration::ZERO;
+                while !stop.load(Ordering::Relaxed) {
+                    let (number, began) = (acknowledged.load(Ordering::Relaxed) + 1, Instant::now());
+                    let acks = node.report(vec![stored(&grant, number)]).await;
+                    assert_eq!(acks, [ReportAck::Applied { number }]);
+                    acknowledged.store(number, Ordering::Relaxed);
+                    longest = longest.max(began.elapsed());
+                }
+                longest
+            }
+        });
+        Self { node, stop, acknowledged, running }
+    }
+
+    /// Waits for so many more.
+    async fn goes_on(&self, count: u64) {
+        let until = self.acknowledged.load(Ordering::Relaxed) + count;
+        while self.acknowledged.load(Ordering::Relaxed) < until {
+            assert!(!self.running.is_finished(), "reports failed");
+            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Stops, and looks for all that was acknowledged at every member. Returns the longest wait for an acknowledgement.
+    async fn finish(self, members: &[u64]) -> Duration {
+        self.stop.store(true, Ordering::Relaxed);
+        let longest = self.running.await.unwrap();
+        let count = self.acknowledged.load(Ordering::Relaxed);
+        for member in members {
+            self.node.wait_for(*member, &keys(count)).await;
+        }
+        longest
+    }
+}
+
+fn add(cluster: &Cluster, id: u64) -> Option<NewMember> {
+    Some(NewMember { id: MemberId::new(id), addr: cluster.addr(id), voter: true })
+}
+
+/// Asks until the change is made; who votes then.
+async fn change(admin: &Caller, add: Option<NewMember>, remove: Option<u64>) -> Vec<u64> {
+    let request = ChangeMembersRequest { shard: SHARD, add, remove: remove.map(MemberId::new), force: false };
+    loop {
+        if let MembersChange::Done { members } = admin.ask::<method::ChangeMembers, _>(&request).await {
+            return members.iter().filter(|member| member.voter).map(|member| member.id.get()).collect();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn refusal(cluster: &Cluster, admin: &Caller, request: &ChangeMembersRequest) -> String {
+    let leader = cluster.leader().await;
+    loop {
+        match admin.call::<method::ChangeMembers>(leader, request).await {
+            Ok(Reply::Refused(reason)) => return reason,
+            // A connection to a process that is gone takes a while to be given up.
+            Ok(Reply::Done(MembersChange::Silent { .. })) => {}
+            other => panic!("expected a refusal, got {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_comes_and_one_goes_under_load() {
+    let mut cluster = Cluster::start(|_| {}).await;
+    let load = Load::start(&cluster).await;
+    load.goes_on(20).await;
+    cluster.run(4).await;
+    let admin = cluster.caller(Role::Admin, "operator");
+    assert_eq!(change(&admin, add(&cluster, 4), None).await, [1, 2, 3, 4]);
+    load.goes_on(20).await;
+    // The leader itself: it hands over first.
+    let leader = cluster.leader().await;
+    let voters = change(&admin, None, Some(leader)).await;
+    assert_eq!(voters, [1, 2, 3, 4].into_iter().filter(|id| *id != leader).collect::<Vec<_>>());
+    cluster.drain(leader).await;
+    load.goes_on(20).await;
+    load.finish(&voters).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_whose_disk_is_gone_is_replaced_under_load() {
+    let mut cluster = Cluster::start(|_| {}).await;
+    let load = Load::start(&cluster).await;
+    load.goes_on(20).await;
+    let lost = cluster.follower().await;
+    cluster.kill(lost).await;
+    std::fs::remove_dir_all(cluster.data(lost)).unwrap();
+    cluster.run(4).await;
+    let admin = cluster.caller(Role::Admin, "operator");
+    let voters = change(&admin, add(&cluster, 4), Some(lost)).await;
+    assert_eq!(voters, (1..=4).filter(|id| *id != lost).collect::<Vec<_>>());
+    load.goes_on(20).await;
+
+    // And the old one, under its old id, is a new member once it was taken out.
+    cluster.run(lost).await;
+    assert_eq!(change(&admin, add(&cluster, lost), None).await, [1, 2, 3, 4]);
+    load.goes_on(20).await;
+    load.finish(&[1, 2, 3, 4]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_do_harm_is_refused() {
+    let mut cluster = Cluster::start(|_| {}).await;
+    let node = cluster.caller(Role::Node, "n1");
+    node.join("n1", 1).await;
+    let admin = cluster.caller(Role::Admin, "operator");
+    let request = |add, remove: Option<u64>| ChangeMembersRequest {
+        shard: SHARD,
+        add,
+        remove: remove.map(MemberId::new),
+        force: false,
+    };
+    let nobody = admin.ask::<method::ChangeMembers, _>(&request(add(&cluster, 4), None)).await;
+    assert_eq!(nobody, MembersChange::Silent { id: MemberId::new(4) });
+    let (leader, dead) = (cluster.leader().await, cluster.follower().await);
+    let other = (1..=3).find(|id| ![leader, dead].contains(id)).unwrap();
+    cluster.kill(dead).await;
+    let reason = refusal(&cluster, &admin, &request(None, Some(other))).await;
+    assert!(reason.contains("no majority"), "of those who would stay, one is dead: {reason}");
+    // A member of a past life is not let in: it might have promised anything.
+    cluster.run(dead).await;
+    assert_eq!(change(&admin, None, Some(dead)).await.len(), 2);
+    let reason = refusal(&cluster, &admin, &request(add(&cluster, dead), None)).await;
+    assert!(reason.contains("empty data directory"), "{reason}");
+    match cluster.caller(Role::Router, "r1").call::<method::ChangeMembers>(leader, &request(None, None)).await {
+        Err(CallError::Refused { .. }) => {}
+        other => panic!("a router changed the group: {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_is_handed_over_without_an_election_timeout() {
+    let cluster = Cluster::start(|config| {
+        // An election would take far longer than anybody here has patience for.
+        config.raft.election_min = Duration::from_secs(40);
+        config.raft.election_max = Duration::from_secs(80);
+    })
+    .await;
+    let load = Load::start(&cluster).await;
+    let admin = cluster.caller(Role::Admin, "operator");
+    for to in [2, 3, 1, 2] {
+        load.goes_on(10).await;
+        let request = TransferLeaderRequest { shard: SHARD, to: Some(MemberId::new(to)) };
+        let leader = admin.ask::<method::TransferLeader, _>(&request).await;
+        assert_eq!(leader.get(), to);
+    }
+    load.goes_on(10).await;
+    let longest = load.finish(&[1, 2, 3]).await;
+    println!("longest wait for an acknowledgement over four hand-overs: {longest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_drained_hands_over_first() {
+    let mut cluster = Cluster::start(|config| {
+        config.raft.election_min = Duration::from_secs(40);
+        config.raft.election_max = Duration::from_secs(80);
+    })
+    .await;
+    let load = Load::start(&cluster).await;
+    load.goes_on(10).await;
+    let leader = cluster.leader().await;
+    cluster.drain(leader).await;
+    load.goes_on(10).await;
+    assert_ne!(cluster.leader().await, leader);
+    load.finish(&[]).await;
+}
