@@ -14,6 +14,7 @@ mod measure;
 mod members;
 mod placement;
 pub(crate) mod plot;
+mod route;
 pub(crate) mod trace;
 mod workload;
 
@@ -51,6 +52,8 @@ enum Command {
     Arena(FormArgs),
     /// Reports and lookups through a group of three metadata members, against the disk alone.
     Placement(FormArgs),
+    /// Routing rules in virtual time: the router's own policy beside other routers' and a bound.
+    Route(Box<route::RouteArgs>),
     /// Every bench that needs no running cluster.
     All(AllArgs),
     /// Write a trace with the statistics of real ones.
@@ -114,6 +117,7 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
         Command::Fetch(form) => FETCH.report(&form).await,
         Command::Arena(form) => ARENA.report(&form).await,
         Command::Placement(form) => PLACEMENT.report(&form).await,
+        Command::Route(args) => route::run(*args).await,
         Command::All(args) => all(&args).await,
         Command::Workload(args) => workload::run(&args),
     }

@@ -30,6 +30,7 @@ const LADDER: &[(&str, &[&str])] = &[
         &["weft-policy", "weft-tokens", "weft-index", "weft-metadata-client", "weft-transport", "weft-service"],
     ),
     ("weft-engine-sim", &["weft-node-client", "weft-tokens", "weft-service"]),
+    ("weft-route-sim", &["weft-policy"]),
 ];
 
 /// The binary and the tests may depend on anything, and nothing on them.
