@@ -211,7 +211,8 @@ impl Gateway {
         let Routing { id, model, prompt, streamed, whole, .. } = routing;
         let candidates = prompt.candidates(model, tried);
         let (now, dice) = (Instant::now(), rand::random());
-        let decision = self.fleet.lock().decide(now, prompt.tokens, *streamed, &candidates, dice)?;
+        let ask = weft_policy::Ask { tokens: prompt.tokens, streamed: *streamed };
+        let decision = self.fleet.lock().decide(now, &ask, &candidates, dice)?;
         exchange.book(Booking { fleet: Arc::clone(&self.fleet), ticket: decision.ticket });
         match tried.last() {
             None => self.metrics.decided(now - *whole, prompt.tokens, decision.terms()),

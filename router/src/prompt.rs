@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tracing::debug;
-use weft_policy::{Candidate, Overlap};
+use weft_policy::Candidate;
 use weft_tokens::{ModelFiles, TokensError};
 use weft_types::{BlockHash, EndpointId};
 
@@ -60,15 +60,15 @@ impl Prompt {
     }
 
     /// The endpoints of the model, without those tried before.
-    pub(crate) fn candidates(&self, model: &Model, tried: &[EndpointId]) -> Vec<Candidate> {
+    pub(crate) fn candidates<'a>(&'a self, model: &Model, tried: &[EndpointId]) -> Vec<Candidate<'a>> {
         let candidate = |served: &crate::models::Served| {
             let holdings = served.hasher.and_then(|hasher| self.holdings.get(hasher));
             Candidate {
                 endpoint: served.endpoint.id.clone(),
+                node: served.node.clone(),
                 usable: served.endpoint.is_healthy() && !tried.contains(&served.endpoint.id),
-                overlap: holdings.map_or_else(Overlap::default, |holdings| {
-                    holdings.overlap(&served.endpoint.id, served.node.as_ref())
-                }),
+                device_tokens: holdings.map_or(0, |holdings| holdings.device(&served.endpoint.id)),
+                nodes: holdings.map_or(&[], Holdings::nodes),
             }
         };
         model.served.iter().map(candidate).collect()

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use weft_index::Match;
 use weft_metadata_client::Follower;
-use weft_policy::Overlap;
 use weft_types::{BlockSize, EndpointId, HolderId, HolderKey, IndexKey, NodeId, Roster};
 
 /// A local copy of the directory. Lookups cost no message.
@@ -51,45 +50,38 @@ impl Residency for Nowhere {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Holdings {
     devices: BTreeMap<EndpointId, u32>,
-    nodes: BTreeMap<NodeId, u32>,
+    nodes: Vec<(NodeId, u32)>,
 }
 
 impl Holdings {
     /// Several ranks of an endpoint, or several tiers of a node, count as the best of them.
     pub(crate) fn new(matches: &[Match], roster: &Roster, block_size: BlockSize) -> Self {
-        let mut holdings = Self::default();
+        let (mut devices, mut nodes): (BTreeMap<_, u32>, BTreeMap<_, u32>) = Default::default();
         for found in matches {
             let tokens = found.blocks.saturating_mul(block_size.get());
             match holder(roster, found.holder) {
                 Some(HolderKey::Device { endpoint, .. }) => {
-                    let best = holdings.devices.entry(endpoint.clone()).or_default();
+                    let best = devices.entry(endpoint.clone()).or_default();
                     *best = tokens.max(*best);
                 }
                 Some(HolderKey::Node { node, .. }) => {
-                    let best = holdings.nodes.entry(node.clone()).or_default();
+                    let best = nodes.entry(node.clone()).or_default();
                     *best = tokens.max(*best);
                 }
                 None => {}
             }
         }
-        holdings
+        Self { devices, nodes: nodes.into_iter().collect() }
     }
 
-    /// As one endpoint sees it, which loads from the tiers of `node`.
-    pub(crate) fn overlap(&self, endpoint: &EndpointId, node: Option<&NodeId>) -> Overlap {
-        let Some(node) = node else {
-            return Overlap { device_tokens: self.device(endpoint), ..Overlap::default() };
-        };
-        let others = self.nodes.iter().filter(|(other, _)| *other != node);
-        Overlap {
-            device_tokens: self.device(endpoint),
-            local_tokens: self.nodes.get(node).copied().unwrap_or(0),
-            peer_tokens: others.map(|(_, tokens)| *tokens).max().unwrap_or(0),
-        }
-    }
-
-    fn device(&self, endpoint: &EndpointId) -> u32 {
+    /// In the device memory of an endpoint.
+    pub(crate) fn device(&self, endpoint: &EndpointId) -> u32 {
         self.devices.get(endpoint).copied().unwrap_or(0)
+    }
+
+    /// In the tiers of each node that has any.
+    pub(crate) fn nodes(&self) -> &[(NodeId, u32)] {
+        &self.nodes
     }
 }
 
@@ -112,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_has_its_device_its_node_and_the_best_of_the_others() {
+    fn ranks_and_tiers_count_as_the_best_of_them() {
         let (e1, n1, n2, n3) = ("e1", "n1", "n2", "n3");
         let device = |rank| HolderKey::Device { endpoint: e1.parse().unwrap(), rank };
         let node = |name: &str, tier| HolderKey::Node { node: name.parse().unwrap(), tier };
@@ -127,13 +119,8 @@ mod tests {
         let blocks = [2, 1, 3, 5, 7, 6].into_iter().zip(0..);
         let matches: Vec<_> = blocks.map(|(blocks, number)| Match { holder: HolderId::new(number), blocks }).collect();
         let holdings = Holdings::new(&matches, &roster(keys), BlockSize::new(10).unwrap());
-        let overlap = |endpoint: &str, node: Option<&str>| {
-            let overlap = holdings.overlap(&endpoint.parse().unwrap(), node.map(|node| node.parse().unwrap()).as_ref());
-            (overlap.device_tokens, overlap.local_tokens, overlap.peer_tokens)
-        };
-        assert_eq!(overlap(e1, Some(n1)), (20, 50, 70));
-        assert_eq!(overlap(e1, Some(n2)), (20, 70, 60));
-        assert_eq!(overlap(e1, None), (20, 0, 0), "without a node it can load nothing");
-        assert_eq!(overlap("e2", Some(n3)), (0, 60, 70));
+        assert_eq!((holdings.device(&e1.parse().unwrap()), holdings.device(&"e2".parse().unwrap())), (20, 0));
+        let nodes = [(n1, 50), (n2, 70), (n3, 60)].map(|(node, tokens)| (node.parse().unwrap(), tokens));
+        assert_eq!(holdings.nodes(), nodes);
     }
 }

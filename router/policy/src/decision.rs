@@ -1,7 +1,7 @@
 //! What a decision is made from, and what it says.
 
 use serde::Serialize;
-use weft_types::EndpointId;
+use weft_types::{EndpointId, NodeId};
 
 /// Tokens of the prompt, from its first, that an endpoint can have without computing them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
@@ -14,15 +14,28 @@ pub struct Overlap {
     pub peer_tokens: u32,
 }
 
+/// A request, as the policy wants to know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// Tokens of its prompt.
+    pub tokens: u32,
+    /// Its first token will be seen.
+    pub streamed: bool,
+}
+
 /// An endpoint that serves the model.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Candidate {
+pub struct Candidate<'a> {
     /// Its name.
     pub endpoint: EndpointId,
+    /// Whose tiers it loads from; one without a node fetches nothing either.
+    pub node: Option<NodeId>,
     /// Healthy, and not tried before for this request.
     pub usable: bool,
-    /// What it need not compute.
-    pub overlap: Overlap,
+    /// Leading tokens in its device memory.
+    pub device_tokens: u32,
+    /// Leading tokens in the tiers of each node that has any, under the model key of this endpoint.
+    pub nodes: &'a [(NodeId, u32)],
 }
 
 /// How the part of the prefix that is not in device memory is got.
@@ -65,7 +78,9 @@ pub struct Terms {
     pub computed_tokens: u32,
     /// Until the prefills routed there before are done.
     pub wait_seconds: f64,
-    /// Until the loads are done.
+    /// Until running requests have freed device memory for it.
+    pub memory_seconds: f64,
+    /// Until the loads are done, the queues of both links included.
     pub fetch_seconds: f64,
     /// The request's own prefill.
     pub prefill_seconds: f64,
@@ -77,7 +92,7 @@ impl Terms {
     /// Predicted time to first token, without the harm to others.
     #[must_use]
     pub fn ttft_seconds(&self) -> f64 {
-        self.wait_seconds.max(self.fetch_seconds) + self.prefill_seconds
+        (self.wait_seconds + self.memory_seconds).max(self.fetch_seconds) + self.prefill_seconds
     }
 }
 
@@ -88,6 +103,10 @@ pub struct Considered {
     pub endpoint: EndpointId,
     /// Requests that it was answering.
     pub in_flight: u32,
+    /// What of the prompt it could have without computing.
+    pub overlap: Overlap,
+    /// The node that a fetch would come from.
+    pub peer: Option<NodeId>,
     /// Its cost.
     pub terms: Terms,
 }

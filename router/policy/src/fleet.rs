@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use weft_types::EndpointId;
+use weft_types::{EndpointId, NodeId};
 
-use crate::score::score;
-use crate::{Candidate, Considered, Decision, Policy, Priors, Rates, Terms, Ticket};
+use crate::links::Links;
+use crate::score::{Standing, score};
+use crate::{Ask, Candidate, Considered, Decision, Overlap, Policy, Priors, Rates, Terms, Ticket};
 
 /// Endpoints, with what is routed to them. One a router; every input says when it happened.
 #[derive(Debug)]
@@ -20,6 +21,9 @@ pub struct Fleet {
     /// The pick before this one, for round robin.
     last: Option<EndpointId>,
     queued: SlowAverage,
+    links: Links,
+    /// Seconds from first token to end.
+    decode_seconds: f64,
 }
 
 /// An endpoint, as an operator sees it.
@@ -43,6 +47,8 @@ pub struct EndpointView {
 struct Endpoint {
     rates: Rates,
     in_flight: u32,
+    /// Tokens of their prompts.
+    in_flight_tokens: u64,
     /// Routed here and without a first token, in order of routing.
     waiting: BTreeMap<Ticket, Waiting>,
     /// Since when its prefill has been at work on the first of `waiting`.
@@ -60,9 +66,13 @@ struct Waiting {
 struct Routed {
     endpoint: EndpointId,
     terms: Terms,
+    tokens: u32,
     routed: Instant,
+    first_token: Option<Instant>,
     /// Its prefill could begin at once.
     alone: bool,
+    /// So could its fetch.
+    links_free: bool,
 }
 
 impl Fleet {
@@ -71,6 +81,19 @@ impl Fleet {
     const TIE_SECONDS: f64 = 1e-3;
     /// A request's own work is never weighed more than this many times, or overload would end all spreading.
     const BETA_MAX: f64 = 64.0;
+
+    /// Device memory in use from which on a request is taken to wait: what answers will need is not known.
+    const MEMORY_SHARE: f64 = 0.85;
+    /// A wait for memory is this many answers, times the share that is too much.
+    const MEMORY_ANSWERS: f64 = 16.0;
+    /// Share that is too much, at most.
+    const MEMORY_EXCESS_MAX: f64 = 4.0;
+    /// What full memory costs at least.
+    const MEMORY_SECONDS_MIN: f64 = 0.2;
+    /// What an answer leaves of the ones before in their average time.
+    const DECODE_KEPT: f64 = 0.98;
+    /// Time of an answer before any was seen.
+    const DECODE_SECONDS: f64 = 3.0;
 
     /// No endpoints; they appear as they are candidates for the first time.
     #[must_use]
@@ -83,50 +106,96 @@ impl Fleet {
             next_ticket: 0,
             last: None,
             queued: SlowAverage::default(),
+            links: Links::default(),
+            decode_seconds: Self::DECODE_SECONDS,
         }
     }
 
-    /// Picks an endpoint for a prompt of so many tokens, and books the request there. `streamed`: its first token will
-    /// be seen. `dice`: any random number. `None` if no candidate is usable.
-    pub fn decide(
-        &mut self,
-        now: Instant,
-        tokens: u32,
-        streamed: bool,
-        candidates: &[Candidate],
-        dice: u64,
-    ) -> Option<Decision> {
+    /// Picks an endpoint for a request, and books the request there. `dice`: any random number. `None` if no candidate is
+    /// usable.
+    pub fn decide(&mut self, now: Instant, ask: &Ask, candidates: &[Candidate<'_>], dice: u64) -> Option<Decision> {
         let beta = self.beta(now, candidates);
-        let considered: Vec<_> = candidates
-            .iter()
-            .filter(|candidate| candidate.usable)
-            .map(|candidate| {
-                let endpoint = self.endpoint(now, &candidate.endpoint);
-                let (wait, in_flight, rates) = (endpoint.wait(now), endpoint.in_flight, endpoint.rates);
-                let terms = score(tokens, candidate.overlap, &rates, &self.priors, wait, beta);
-                Considered { endpoint: candidate.endpoint.clone(), in_flight, terms }
-            })
-            .collect();
+        let usable = candidates.iter().filter(|candidate| candidate.usable);
+        let considered: Vec<_> = usable.map(|candidate| self.consider(now, ask, candidate, beta)).collect();
         let picked = self.pick(&considered, dice)?;
-        let ticket = self.book(now, &considered[picked], streamed);
+        let node = candidates.iter().find(|candidate| candidate.endpoint == considered[picked].endpoint)?.node.as_ref();
+        let ticket = self.book(now, ask, &considered[picked], node);
         Some(Decision { picked, considered, beta, ticket })
+    }
+
+    fn consider(&mut self, now: Instant, ask: &Ask, candidate: &Candidate<'_>, beta: f64) -> Considered {
+        let (overlap, peer) = self.overlap(now, candidate);
+        let links = match (&peer, &candidate.node) {
+            (Some(from), Some(to)) => self.links.free_in(now, from, to),
+            _ => 0.0,
+        };
+        let endpoint = self.endpoint(now, &candidate.endpoint);
+        let (wait, in_flight, rates) = (endpoint.wait(now), endpoint.in_flight, endpoint.rates);
+        let in_flight_tokens = endpoint.in_flight_tokens;
+        let memory = self.memory_seconds(in_flight_tokens, ask.tokens);
+        let terms = score(ask.tokens, &Standing { overlap, rates, wait, memory, links, beta }, &self.priors);
+        Considered { endpoint: candidate.endpoint.clone(), in_flight, overlap, peer, terms }
+    }
+
+    /// What an endpoint need not compute, and the node with the longest prefix beside its own: of several, the one whose link is
+    /// free first.
+    fn overlap(&self, now: Instant, candidate: &Candidate<'_>) -> (Overlap, Option<NodeId>) {
+        let device_tokens = candidate.device_tokens;
+        let Some(own) = &candidate.node else {
+            return (Overlap { device_tokens, ..Overlap::default() }, None);
+        };
+        let mut overlap = Overlap { device_tokens, local_tokens: 0, peer_tokens: 0 };
+        let mut best: Option<(&NodeId, f64)> = None;
+        for (node, tokens) in candidate.nodes {
+            if node == own {
+                overlap.local_tokens = *tokens;
+            } else if *tokens >= overlap.peer_tokens && *tokens > 0 {
+                let free_in = self.links.free_in(now, node, own);
+                if *tokens > overlap.peer_tokens || best.is_none_or(|(_, sooner)| free_in < sooner) {
+                    (overlap.peer_tokens, best) = (*tokens, Some((node, free_in)));
+                }
+            }
+        }
+        (overlap, best.map(|(node, _)| node.clone()))
+    }
+
+    /// How long a prompt would wait for memory behind prompts of so many tokens.
+    fn memory_seconds(&self, in_flight_tokens: u64, tokens: u32) -> f64 {
+        let most = self.priors.device_tokens as f64 * Self::MEMORY_SHARE;
+        let excess = in_flight_tokens as f64 + f64::from(tokens) - most;
+        if self.priors.device_tokens == 0 || in_flight_tokens == 0 || excess <= 0.0 {
+            return 0.0;
+        }
+        let share = (excess / in_flight_tokens as f64).min(Self::MEMORY_EXCESS_MAX);
+        Self::MEMORY_SECONDS_MIN + Self::MEMORY_ANSWERS * self.decode_seconds * share
     }
 
     /// The first token of a streamed answer came.
     pub fn first_token(&mut self, now: Instant, ticket: Ticket) {
-        let Some(routed) = self.requests.get(&ticket) else { return };
+        let Some(routed) = self.requests.get_mut(&ticket) else { return };
+        routed.first_token = Some(now);
         let Some(endpoint) = self.endpoints.get_mut(&routed.endpoint) else { return };
         let Some(since) = endpoint.leave_queue(now, ticket) else { return };
         let took = now.saturating_duration_since(since.max(routed.routed));
-        endpoint.learn(took, routed, &self.priors);
+        // One that may have waited for memory was not computed slowly.
+        let most = self.priors.device_tokens as f64 * Self::MEMORY_SHARE;
+        let crowded = self.priors.device_tokens > 0 && endpoint.in_flight_tokens as f64 > most;
+        if self.priors.learn && !crowded && routed.terms.memory_seconds == 0.0 {
+            endpoint.learn(took, now.saturating_duration_since(routed.routed), routed, &self.priors);
+        }
     }
 
     /// The request ended, well or not. What came before stays learnt.
     pub fn ended(&mut self, now: Instant, ticket: Ticket) {
         let Some(routed) = self.requests.remove(&ticket) else { return };
+        if let Some(first) = routed.first_token {
+            let seconds = now.saturating_duration_since(first).as_secs_f64();
+            self.decode_seconds = self.decode_seconds * Self::DECODE_KEPT + seconds * (1.0 - Self::DECODE_KEPT);
+        }
         let Some(endpoint) = self.endpoints.get_mut(&routed.endpoint) else { return };
         endpoint.leave_queue(now, ticket);
         endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
+        endpoint.in_flight_tokens = endpoint.in_flight_tokens.saturating_sub(u64::from(routed.tokens));
     }
 
     /// Forgets endpoints that are no more; requests still in flight there just end.
@@ -173,19 +242,28 @@ impl Fleet {
         Some(picked)
     }
 
-    fn book(&mut self, now: Instant, picked: &Considered, streamed: bool) -> Ticket {
+    fn book(&mut self, now: Instant, ask: &Ask, picked: &Considered, node: Option<&NodeId>) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let terms = picked.terms;
+        let mut links_free = true;
+        if let (1.., Some(from), Some(to)) = (terms.peer_tokens, &picked.peer, node) {
+            links_free = self.links.free_in(now, from, to) == 0.0;
+            let seconds = self.endpoint(now, &picked.endpoint).rates.peer.seconds_for(terms.peer_tokens);
+            self.links.book(now, from, to, Duration::from_secs_f64(seconds));
+        }
         let endpoint = self.endpoint(now, &picked.endpoint);
         let alone = endpoint.waiting.is_empty();
         if alone {
             endpoint.busy_since = Some(now);
         }
         endpoint.in_flight += 1;
-        let until = (!streamed).then(|| now + Duration::from_secs_f64(terms.ttft_seconds()));
+        endpoint.in_flight_tokens += u64::from(ask.tokens);
+        let until = (!ask.streamed).then(|| now + Duration::from_secs_f64(terms.ttft_seconds()));
         endpoint.waiting.insert(ticket, Waiting { prefill_seconds: terms.prefill_seconds, until });
-        self.requests.insert(ticket, Routed { endpoint: picked.endpoint.clone(), terms, routed: now, alone });
+        let (endpoint, tokens) = (picked.endpoint.clone(), ask.tokens);
+        self.requests
+            .insert(ticket, Routed { endpoint, terms, tokens, routed: now, first_token: None, alone, links_free });
         ticket
     }
 
@@ -194,6 +272,7 @@ impl Fleet {
         let endpoint = self.endpoints.entry(name.clone()).or_insert_with(|| Endpoint {
             rates: Rates::new(&self.priors),
             in_flight: 0,
+            in_flight_tokens: 0,
             waiting: BTreeMap::new(),
             busy_since: None,
         });
@@ -202,7 +281,7 @@ impl Fleet {
     }
 
     /// Requests that wait behind another, per usable endpoint: now or on a slow average, whichever is more.
-    fn beta(&mut self, now: Instant, candidates: &[Candidate]) -> f64 {
+    fn beta(&mut self, now: Instant, candidates: &[Candidate<'_>]) -> f64 {
         let (mut queued, mut usable) = (0.0, 0.0);
         for candidate in candidates.iter().filter(|candidate| candidate.usable) {
             queued += self.endpoint(now, &candidate.endpoint).queued();
@@ -243,20 +322,21 @@ impl Endpoint {
         }
     }
 
-    /// What took `took` from when its turn came (or it was routed) to its first token.
-    fn learn(&mut self, took: Duration, routed: &Routed, priors: &Priors) {
+    /// What took `took` from when its turn came, or it was routed, to its first token, and `whole` from when it was routed.
+    fn learn(&mut self, took: Duration, whole: Duration, routed: &Routed, priors: &Priors) {
         let terms = &routed.terms;
-        let beyond = |milliseconds: f64, seconds: f64| {
+        let beyond = |took: Duration, milliseconds: f64, seconds: f64| {
             took.saturating_sub(Duration::from_secs_f64((milliseconds / 1e3 + seconds).max(0.0)))
         };
         match (terms.local_tokens, terms.peer_tokens) {
-            (0, 0) => self.rates.prefill.observe(terms.computed_tokens, beyond(priors.prefill_overhead_ms, 0.0)),
-            // A load behind a queue is hidden by it, and one from two sources cannot be told apart.
+            (0, 0) => self.rates.prefill.observe(terms.computed_tokens, beyond(took, priors.prefill_overhead_ms, 0.0)),
+            // A load behind a queue is hidden by it, and one from two sources cannot be told apart. Others may overtake a
+            // request whose load is under way, so that it counts from its routing.
             (tokens, 0) if routed.alone => {
-                self.rates.local.observe(tokens, beyond(priors.load_start_ms, terms.prefill_seconds));
+                self.rates.local.observe(tokens, beyond(whole, priors.load_start_ms, terms.prefill_seconds));
             }
-            (0, tokens) if routed.alone => {
-                self.rates.peer.observe(tokens, beyond(priors.load_start_ms, terms.prefill_seconds));
+            (0, tokens) if routed.alone && routed.links_free => {
+                self.rates.peer.observe(tokens, beyond(whole, priors.load_start_ms, terms.prefill_seconds));
             }
             _ => {}
         }

@@ -4,17 +4,20 @@
 //! endpoint's node, fetch the rest from a peer as well):
 //!
 //! ```text
-//! cost(k, s)    = max(wait(k), fetch(k, s)) + (1 + beta) · prefill(k, s)
+//! cost(k, s)    = max(wait(k) + memory(k), fetch(k, s)) + (1 + beta) · prefill(k, s)
 //! prefill(k, s) = overhead + (tokens - tokens reached by s) / prefill rate of k
-//! fetch(k, s)   = start + tokens loaded / load rate of k from the tier  (+ the same for the peer)
+//! fetch(k, s)   = the later of: start + tokens loaded / load rate of k
+//!                               queues of both links + start + tokens fetched / fetch rate of k
 //! wait(k)       = estimated prefill of what was routed to k and has no first token yet, less the time spent on it
+//! memory(k)     = some answers' time, if the prompts in flight at k and this one need over 85 % of its device memory
 //! beta          = requests that wait behind another, per endpoint
 //! ```
 //!
 //! `max` because a load runs while the request waits for its turn: a fetch that hides behind the queue costs nothing.
 //! `beta` because a second of prefill here delays everybody who waits here (Little's law): it is near 0 in an idle
 //! fleet, where the request's own time is all that matters, and tens in overload, where work saved is. No weight has
-//! to be tuned to the load. All rates are learnt, from when first tokens come.
+//! to be tuned to the load. All rates are learnt, from when first tokens come; what queued for memory or a link teaches nothing.
+//! `docs/routing.md` has what each term is worth.
 //!
 //! # Invariants
 //! - an endpoint that is not usable is never picked;
@@ -23,14 +26,15 @@
 //!
 //! # Absent on purpose
 //! - engines' own gauges: they are old when they arrive, and a veto on old data makes routers herd;
-//! - the terms for a full device memory and for the age of what would be evicted: they need the engines' events.
+//! - the term for the age of what would be evicted: it needs the engines' events.
 
 mod decision;
 mod fleet;
+mod links;
 mod rate;
 mod score;
 
-pub use decision::{Candidate, Considered, Decision, Overlap, Source, Terms, Ticket};
+pub use decision::{Ask, Candidate, Considered, Decision, Overlap, Source, Terms, Ticket};
 pub use fleet::{EndpointView, Fleet};
 pub use rate::{Priors, Rate, Rates};
 

@@ -28,6 +28,11 @@ pub struct Priors {
     pub prefill_overhead_ms: f64,
     /// What every load takes beside its tokens, milliseconds. Default 2.
     pub load_start_ms: f64,
+    /// Device memory of an engine, tokens of KV cache. Default 0: not known, and not watched. Where long answers hold it, a request that
+    /// does not fit waits for one of them, however short the queue.
+    pub device_tokens: u64,
+    /// Rates move from what is given here to what first tokens show. Default true.
+    pub learn: bool,
 }
 
 impl Default for Priors {
@@ -38,6 +43,8 @@ impl Default for Priors {
             peer_tokens_per_second: 15_000.0,
             prefill_overhead_ms: 5.0,
             load_start_ms: 2.0,
+            device_tokens: 0,
+            learn: true,
         }
     }
 }
@@ -73,6 +80,8 @@ impl Rate {
     /// An observation counts as at most this many times faster than the rate so far: one wrong prediction of where a
     /// prefix was must not make an endpoint look infinitely fast.
     const SPEEDUP_MAX: f64 = 4.0;
+    /// And as at most this many times slower: a request that waited for memory was not computed slowly.
+    const SLOWDOWN_MAX: f64 = 2.0;
 
     fn prior(tokens_per_second: f64) -> Self {
         let tokens_per_second = tokens_per_second.max(1.0);
@@ -95,7 +104,8 @@ impl Rate {
         if tokens < Self::TOKENS_MIN {
             return;
         }
-        let seconds = took.as_secs_f64().max(self.seconds_for(tokens) / Self::SPEEDUP_MAX);
+        let believed = self.seconds_for(tokens);
+        let seconds = took.as_secs_f64().clamp(believed / Self::SPEEDUP_MAX, believed * Self::SLOWDOWN_MAX);
         self.tokens = self.tokens * Self::KEPT + f64::from(tokens);
         self.seconds = self.seconds * Self::KEPT + seconds;
     }

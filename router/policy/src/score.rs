@@ -2,22 +2,29 @@
 
 use crate::{Overlap, Priors, Rates, Source, Terms};
 
+/// An endpoint, as far as its cost goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    pub(crate) overlap: Overlap,
+    pub(crate) rates: Rates,
+    /// Seconds until its turn would come.
+    pub(crate) wait: f64,
+    /// Seconds until it has memory.
+    pub(crate) memory: f64,
+    /// Seconds until both links of the best fetch are free.
+    pub(crate) links: f64,
+    /// What a second of prefill is weighed with, beyond the request's own.
+    pub(crate) beta: f64,
+}
+
 /// Terms of the source that costs least on this endpoint.
-pub(crate) fn score(tokens: u32, overlap: Overlap, rates: &Rates, priors: &Priors, wait: f64, beta: f64) -> Terms {
-    let costs = Source::ALL.map(|source| cost(tokens, overlap, source, rates, priors, wait, beta));
-    let [nothing, loads @ ..] = costs;
+pub(crate) fn score(tokens: u32, standing: &Standing, priors: &Priors) -> Terms {
+    let [nothing, loads @ ..] = Source::ALL.map(|source| cost(tokens, standing, source, priors));
     loads.into_iter().fold(nothing, |best, next| if next.cost_seconds < best.cost_seconds { next } else { best })
 }
 
-fn cost(
-    tokens: u32,
-    overlap: Overlap,
-    source: Source,
-    rates: &Rates,
-    priors: &Priors,
-    wait_seconds: f64,
-    beta: f64,
-) -> Terms {
+fn cost(tokens: u32, standing: &Standing, source: Source, priors: &Priors) -> Terms {
+    let Standing { overlap, rates, wait, memory, links, beta } = standing;
     // The last token is computed whatever is held.
     let device = overlap.device_tokens.min(tokens.saturating_sub(1));
     let local = overlap.local_tokens.clamp(device, tokens.max(device));
@@ -27,22 +34,24 @@ fn cost(
         Source::Local => (local - device, 0),
         Source::Peer => (local - device, peer - local),
     };
-    let load = |tokens, rate: &crate::Rate| match tokens {
+    let load = |tokens, queue: f64, rate: &crate::Rate| match tokens {
         0 => 0.0,
-        tokens => priors.load_start_ms / 1e3 + rate.seconds_for(tokens),
+        tokens => queue + priors.load_start_ms / 1e3 + rate.seconds_for(tokens),
     };
     let computed_tokens = tokens.saturating_sub(device + local_tokens + peer_tokens).max(1);
-    let fetch_seconds = load(local_tokens, &rates.local) + load(peer_tokens, &rates.peer);
+    // Two links, two queues: both loads run at once.
+    let fetch_seconds = load(local_tokens, 0.0, &rates.local).max(load(peer_tokens, *links, &rates.peer));
     let prefill_seconds = priors.prefill_overhead_ms / 1e3 + rates.prefill.seconds_for(computed_tokens);
     Terms {
         source,
         local_tokens,
         peer_tokens,
         computed_tokens,
-        wait_seconds,
+        wait_seconds: *wait,
+        memory_seconds: *memory,
         fetch_seconds,
         prefill_seconds,
-        cost_seconds: wait_seconds.max(fetch_seconds) + (1.0 + beta) * prefill_seconds,
+        cost_seconds: (wait + memory).max(fetch_seconds) + (1.0 + beta) * prefill_seconds,
     }
 }
 
@@ -57,10 +66,16 @@ mod tests {
         peer_tokens_per_second: 2_000.0,
         prefill_overhead_ms: 0.0,
         load_start_ms: 0.0,
+        device_tokens: 0,
+        learn: true,
     };
 
+    fn standing(overlap: Overlap, priors: &Priors, wait: f64, beta: f64) -> Standing {
+        Standing { overlap, rates: Rates::new(priors), wait, memory: 0.0, links: 0.0, beta }
+    }
+
     fn terms(overlap: Overlap, wait: f64, beta: f64) -> Terms {
-        score(4_000, overlap, &Rates::new(&PRIORS), &PRIORS, wait, beta)
+        score(4_000, &standing(overlap, &PRIORS, wait, beta), &PRIORS)
     }
 
     #[test]
@@ -75,15 +90,15 @@ mod tests {
         let overlap = Overlap { device_tokens: 1_000, local_tokens: 2_000, peer_tokens: 3_000 };
         let terms = terms(overlap, 0.0, 0.0);
         assert_eq!((terms.source, terms.local_tokens, terms.peer_tokens), (Source::Peer, 1_000, 1_000));
-        assert_eq!(terms.fetch_seconds, 0.1 + 0.5);
-        assert_eq!(terms.cost_seconds, 0.6 + 1.0);
+        assert_eq!(terms.fetch_seconds, 0.5, "the node and the peer send at once");
+        assert_eq!(terms.cost_seconds, 0.5 + 1.0);
     }
 
     #[test]
     fn a_fetch_slower_than_prefill_is_made_only_if_it_hides_or_spares_others() {
         let slow = Priors { peer_tokens_per_second: 800.0, ..PRIORS };
         let overlap = Overlap { peer_tokens: 2_000, ..Overlap::default() };
-        let source = |wait, beta| score(4_000, overlap, &Rates::new(&slow), &slow, wait, beta).source;
+        let source = |wait, beta| score(4_000, &standing(overlap, &slow, wait, beta), &slow).source;
         assert_eq!(source(0.0, 0.0), Source::Nothing);
         assert_eq!(source(2.5, 0.0), Source::Peer, "it hides behind the queue");
         assert_eq!(source(0.0, 1.0), Source::Peer, "one more waits for this prefill");

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use weft_policy::{Candidate, Decision, Fleet, Overlap, Policy, Priors, Source};
+use weft_policy::{Ask, Candidate, Decision, Fleet, Policy, Priors, Source};
+use weft_types::NodeId;
 
 const NAMES: [&str; 4] = ["e0", "e1", "e2", "e3"];
 
@@ -17,17 +18,25 @@ const PRIORS: Priors = Priors {
     peer_tokens_per_second: 20_000.0,
     prefill_overhead_ms: 0.0,
     load_start_ms: 0.0,
+    device_tokens: 0,
+    learn: true,
 };
 
-/// Four usable endpoints that hold nothing.
-fn cold() -> Vec<Candidate> {
-    let candidate =
-        |name: &&str| Candidate { endpoint: name.parse().unwrap(), usable: true, overlap: Overlap::default() };
+/// Four usable endpoints that hold nothing, each on a node of its own: `n0` of `e0`.
+fn cold() -> Vec<Candidate<'static>> {
+    let candidate = |name: &&str| Candidate {
+        endpoint: name.parse().unwrap(),
+        node: Some(name.replace('e', "n").parse().unwrap()),
+        usable: true,
+        device_tokens: 0,
+        nodes: &[],
+    };
     NAMES.iter().map(candidate).collect()
 }
 
-fn held(device_tokens: u32) -> Overlap {
-    Overlap { device_tokens, ..Overlap::default() }
+/// What each node holds.
+fn nodes<const N: usize>(held: [(&str, u32); N]) -> [(NodeId, u32); N] {
+    held.map(|(node, tokens)| (node.parse().unwrap(), tokens))
 }
 
 /// A fleet, a clock that moves when told to, and dice that count.
@@ -42,16 +51,16 @@ impl World {
         Self { fleet: Fleet::new(policy, PRIORS), now: Instant::now(), dice: 0 }
     }
 
-    fn decide(&mut self, tokens: u32, candidates: &[Candidate]) -> Decision {
+    fn decide(&mut self, tokens: u32, candidates: &[Candidate<'_>]) -> Decision {
         self.dice += 7;
-        self.fleet.decide(self.now, tokens, true, candidates, self.dice).unwrap()
+        self.fleet.decide(self.now, &Ask { tokens, streamed: true }, candidates, self.dice).unwrap()
     }
 
     fn pass(&mut self, seconds: f64) {
         self.now += Duration::from_secs_f64(seconds);
     }
 
-    fn counts(&mut self, requests: usize, tokens: u32, candidates: &[Candidate]) -> BTreeMap<String, usize> {
+    fn counts(&mut self, requests: usize, tokens: u32, candidates: &[Candidate<'_>]) -> BTreeMap<String, usize> {
         let mut counts: BTreeMap<_, _> = NAMES.map(|name| (name.to_owned(), 0)).into();
         for _ in 0..requests {
             let decision = self.decide(tokens, candidates);
@@ -65,8 +74,8 @@ impl World {
 fn the_longest_prefix_wins_in_an_idle_fleet() {
     let mut world = World::new(Policy::Weft);
     let mut candidates = cold();
-    candidates[1].overlap = held(512);
-    candidates[2].overlap = held(3_008);
+    candidates[1].device_tokens = 512;
+    candidates[2].device_tokens = 3_008;
     let decision = world.decide(4_000, &candidates);
     assert_eq!(decision.endpoint().to_string(), "e2");
     assert_eq!(decision.terms().computed_tokens, 992);
@@ -77,9 +86,10 @@ fn the_longest_prefix_wins_in_an_idle_fleet() {
 fn the_nodes_own_tier_counts_less_than_the_device_and_more_than_a_peer() {
     let mut world = World::new(Policy::Weft);
     let mut candidates = cold();
-    candidates[0].overlap = Overlap { peer_tokens: 3_008, ..Overlap::default() };
-    candidates[1].overlap = Overlap { local_tokens: 3_008, ..Overlap::default() };
-    candidates[2].overlap = held(3_008);
+    let held = nodes([("n1", 3_008)]);
+    candidates.iter_mut().for_each(|candidate| candidate.nodes = &held);
+    candidates[2].device_tokens = 3_008;
+    candidates.truncate(3);
     for (expected, source) in [("e2", Source::Nothing), ("e1", Source::Local), ("e0", Source::Peer)] {
         let decision = world.decide(4_000, &candidates);
         assert_eq!((decision.endpoint().to_string().as_str(), decision.terms().source), (expected, source));
@@ -92,7 +102,7 @@ fn the_nodes_own_tier_counts_less_than_the_device_and_more_than_a_peer() {
 #[test]
 fn load_spreads_though_all_share_a_system_prompt_that_one_holds() {
     let mut candidates = cold();
-    candidates[0].overlap = held(512);
+    candidates[0].device_tokens = 512;
     let counts = World::new(Policy::Weft).counts(100, 1_500, &candidates);
     assert!(counts.values().all(|count| (15..=45).contains(count)), "{counts:?}");
 }
@@ -100,7 +110,7 @@ fn load_spreads_though_all_share_a_system_prompt_that_one_holds() {
 #[test]
 fn overload_spreads_a_hot_prefix_too() {
     let mut candidates = cold();
-    candidates[3].overlap = held(3_008);
+    candidates[3].device_tokens = 3_008;
     let counts = World::new(Policy::Weft).counts(400, 4_000, &candidates);
     assert!(counts.values().all(|count| *count > 0), "{counts:?}");
     assert!(counts["e3"] > 200, "the holder still gets most: {counts:?}");
@@ -112,13 +122,13 @@ fn what_is_not_usable_is_never_picked_whatever_it_holds() {
     for policy in [Policy::Weft, Policy::RoundRobin, Policy::LeastRequests] {
         let mut world = World::new(policy);
         let mut candidates = cold();
-        candidates[2].overlap = held(3_999);
+        candidates[2].device_tokens = 3_999;
         candidates[2].usable = false;
         assert_eq!(world.counts(200, 4_000, &candidates)["e2"], 0, "{policy:?}");
         for candidate in &mut candidates {
             candidate.usable = false;
         }
-        assert_eq!(world.fleet.decide(world.now, 4_000, true, &candidates, 0), None);
+        assert_eq!(world.fleet.decide(world.now, &Ask { tokens: 4_000, streamed: true }, &candidates, 0), None);
     }
 }
 
@@ -126,7 +136,11 @@ fn what_is_not_usable_is_never_picked_whatever_it_holds() {
 fn ties_are_broken_by_the_dice() {
     let picks = [0, 1, 2, 3].map(|dice| {
         let mut fleet = Fleet::new(Policy::Weft, PRIORS);
-        fleet.decide(Instant::now(), 100, true, &cold(), dice).unwrap().endpoint().to_string()
+        fleet
+            .decide(Instant::now(), &Ask { tokens: 100, streamed: true }, &cold(), dice)
+            .unwrap()
+            .endpoint()
+            .to_string()
     });
     assert_eq!(picks, NAMES);
 }
@@ -135,7 +149,7 @@ fn ties_are_broken_by_the_dice() {
 fn round_robin_goes_round_and_skips_what_is_down() {
     let mut world = World::new(Policy::RoundRobin);
     let mut candidates = cold();
-    let mut picks = |candidates: &[Candidate]| [0; 5].map(|_| world.decide(10, candidates).endpoint().to_string());
+    let mut picks = |candidates: &[Candidate<'_>]| [0; 5].map(|_| world.decide(10, candidates).endpoint().to_string());
     assert_eq!(picks(&candidates), ["e0", "e1", "e2", "e3", "e0"]);
     candidates[2].usable = false;
     assert_eq!(picks(&candidates), ["e1", "e3", "e0", "e1", "e3"]);
@@ -163,14 +177,14 @@ fn a_queue_is_waited_for_until_its_first_tokens_come() {
     world.fleet.first_token(world.now, first.ticket);
     let slow = world.decide(1_000, only);
     assert_eq!(slow.terms().wait_seconds, 3.0, "the first one is done, three others are not");
-    assert!(slow.terms().prefill_seconds > 2.0, "and it was learnt that this endpoint is slow: {slow:?}");
+    assert!(slow.terms().prefill_seconds > 1.3, "and it was learnt that this endpoint is slow: {slow:?}");
 }
 
 #[test]
 fn an_answer_in_one_piece_waits_as_long_as_predicted() {
     let mut world = World::new(Policy::Weft);
     let only = &cold()[..1];
-    let whole = world.fleet.decide(world.now, 1_000, false, only, 0).unwrap();
+    let whole = world.fleet.decide(world.now, &Ask { tokens: 1_000, streamed: false }, only, 0).unwrap();
     world.pass(1.001);
     let next = world.decide(1_000, only);
     assert_eq!((next.terms().wait_seconds, next.considered[0].in_flight), (0.0, 1));
@@ -202,14 +216,15 @@ fn rates_are_learnt_from_first_tokens() {
     let mut world = World::new(Policy::Weft);
     let mut only = cold();
     only.truncate(1);
+    let held = nodes([("n0", 3_900)]);
     for _ in 0..60 {
-        only[0].overlap = Overlap::default();
+        only[0].nodes = &[];
         let computed = world.decide(4_000, &only);
         world.pass(4_000.0 / 5_000.0);
         world.fleet.first_token(world.now, computed.ticket);
         world.fleet.ended(world.now, computed.ticket);
 
-        only[0].overlap = Overlap { local_tokens: 3_900, ..Overlap::default() };
+        only[0].nodes = &held;
         let loaded = world.decide(4_000, &only);
         world.pass(100.0 / 5_000.0 + 3_900.0 / 20_000.0);
         world.fleet.first_token(world.now, loaded.ticket);
@@ -229,4 +244,61 @@ fn an_endpoint_that_left_is_forgotten() {
     world.fleet.first_token(world.now, decision.ticket);
     world.fleet.ended(world.now, decision.ticket);
     assert_eq!(world.fleet.view(), []);
+}
+
+#[test]
+fn a_busy_link_is_waited_for_or_gone_round() {
+    let mut world = World::new(Policy::Weft);
+    let mut candidates = cold();
+    let held = nodes([("n2", 8_000), ("n3", 8_000)]);
+    candidates.iter_mut().for_each(|candidate| candidate.nodes = &held);
+    let peers: Vec<_> = (0..2)
+        .map(|turn| {
+            let decision = world.decide(8_100, &candidates[turn..=turn]);
+            assert_eq!(decision.terms().fetch_seconds, 0.4, "the link from its peer is idle");
+            decision.considered[0].peer.clone().unwrap()
+        })
+        .collect();
+    assert_ne!(peers[0], peers[1], "the second fetch takes the other link");
+    let third = world.decide(8_100, &candidates[..1]);
+    assert_eq!(third.terms().fetch_seconds, 0.8, "into e0's node one fetch is under way");
+}
+
+#[test]
+fn an_endpoint_whose_memory_is_full_is_waited_for() {
+    let mut world = World::new(Policy::Weft);
+    world.fleet = Fleet::new(Policy::Weft, Priors { device_tokens: 10_000, ..PRIORS });
+    let two = &cold()[..2];
+    let long = world.decide(8_000, two);
+    world.fleet.first_token(world.now, long.ticket);
+    let full = world.decide(2_000, two);
+    assert_ne!(full.endpoint(), long.endpoint());
+    let terms = |decision: &Decision| {
+        decision.considered.iter().find(|one| one.endpoint == *long.endpoint()).map(|one| one.terms.memory_seconds)
+    };
+    assert!(terms(&full).unwrap() > 1.0, "{full:?}");
+    world.fleet.ended(world.now, long.ticket);
+    assert_eq!(terms(&world.decide(2_000, two)), Some(0.0), "it is free again");
+}
+
+/// Without it, a fetch that others overtook would look as fast as the time since they did.
+#[test]
+fn a_fetch_that_is_overtaken_is_not_taken_for_a_fast_one() {
+    let mut world = World::new(Policy::Weft);
+    let (held, mut candidates) = (nodes([("n3", 40_000)]), cold());
+    for _ in 0..20 {
+        candidates[0].nodes = &held;
+        let fetched = world.decide(40_100, &candidates[..1]);
+        world.pass(1.9);
+        candidates[0].nodes = &[];
+        let overtaking = world.decide(10, &candidates[..1]);
+        world.pass(0.01);
+        world.fleet.first_token(world.now, overtaking.ticket);
+        world.pass(0.19);
+        world.fleet.first_token(world.now, fetched.ticket);
+        world.fleet.ended(world.now, overtaking.ticket);
+        world.fleet.ended(world.now, fetched.ticket);
+    }
+    let view = &world.fleet.view()[0];
+    assert!((18_000.0..22_000.0).contains(&view.peer_tokens_per_second), "{view:?}");
 }

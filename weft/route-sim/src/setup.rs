@@ -13,7 +13,8 @@ pub struct Setup {
     pub peer_bytes_per_s: f64,
     /// Age of what the index says.
     pub index_lag_s: f64,
-    /// What the product's policy believes an engine to do before it has seen any, as a multiple of the truth.
+    /// What the product's policy believes of an engine's prefill, as a multiple of the truth; if it is not 1, it never learns
+    /// better.
     pub rate_error: f64,
 }
 

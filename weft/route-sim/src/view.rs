@@ -74,8 +74,8 @@ pub struct Choice {
 pub enum Peer {
     /// No.
     Never,
-    /// From whoever has the longest prefix; among those, from whoever sends it first.
-    Longest,
+    /// From this replica's node.
+    From(usize),
     /// If it is faster, by true rates: what an engine can do by itself once the request is there.
     IfFaster,
 }

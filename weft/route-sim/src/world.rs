@@ -182,9 +182,12 @@ impl<'a> World<'a> {
             ready_s = self.links.load(self.now_s, replica, self.bytes(local - device));
         }
         let fetched = self.fetch(number, choice, local, views);
-        if !fetched.is_empty() {
+        let source = match choice.peer {
+            Peer::From(peer) => Some(peer),
+            _ => self.source(replica, prompt, fetched.end),
+        };
+        if let Some(source) = source.filter(|_| !fetched.is_empty()) {
             let (from, to) = (fetched.start, fetched.end);
-            let source = self.source(replica, prompt, to).expect("a fetch has a source");
             ready_s = ready_s.max(self.links.fetch(self.now_s, source, replica, self.bytes(to - from)));
         }
         let reach = local.max(fetched.end);
@@ -206,6 +209,9 @@ impl<'a> World<'a> {
             return local..local;
         }
         let prompt = self.workload.reusable(&self.workload.requests[number]);
+        if let Peer::From(peer) = choice.peer {
+            return local..self.local(peer, prompt).min(views[peer].local_blocks).max(local);
+        }
         let others = || (0..self.setup.replicas).filter(|other| *other != replica);
         let promised = others().map(|other| views[other].local_blocks).max().unwrap_or(0);
         let reach = others().map(|other| self.local(other, prompt)).max().unwrap_or(0).min(promised);
@@ -218,7 +224,7 @@ impl<'a> World<'a> {
         let wait_s = views[replica].wait_s;
         let with = wait_s.max(fetch_s - self.now_s) + self.compute_s(self.uncached(number, reach));
         let without = wait_s + self.compute_s(self.uncached(number, local));
-        if choice.peer == Peer::IfFaster && with >= without { local..local } else { local..reach }
+        if with < without { local..reach } else { local..local }
     }
 
     /// Who can send these blocks first.
