@@ -24,7 +24,7 @@ mod contents;
 pub(crate) mod record;
 mod recovery;
 mod segment;
-mod vote;
+pub(crate) mod vote;
 mod writer;
 
 #[cfg(test)]
@@ -153,6 +153,17 @@ impl LogStore {
     /// Index up to which entries are gone, since a snapshot covers them.
     pub(crate) fn purged_index(&self) -> Option<u64> {
         self.contents.lock().purged().map(|id| id.index)
+    }
+
+    /// The vote that was saved last.
+    pub(crate) fn vote(&self) -> Option<Vote> {
+        *self.vote.lock()
+    }
+
+    /// Every entry behind `index`. Blocks.
+    pub(crate) fn entries_after(&self, index: Option<u64>) -> io::Result<Vec<Entry>> {
+        let found = self.contents.lock().find(index.map_or(0, |index| index + 1)..u64::MAX, usize::MAX);
+        found.into_iter().map(load).collect()
     }
 
     /// Bytes that the log takes on disk, those set aside included.

@@ -221,7 +221,7 @@ async fn close(group: Group, fabric: Fabric, tasks: TaskTracker, closing: Cancel
     fabric.close().await;
 }
 
-fn check_identity(identity: &Identity, member: MemberId) -> Result<(), BindError> {
+pub(crate) fn check_identity(identity: &Identity, member: MemberId) -> Result<(), BindError> {
     let me = &identity.me;
     if me.role == Role::Metadata && me.name.as_str() == member.to_string() {
         return Ok(());
@@ -229,14 +229,18 @@ fn check_identity(identity: &Identity, member: MemberId) -> Result<(), BindError
     Err(BindError::WrongIdentity { member, found: format!("{}/{}", me.role, me.name) })
 }
 
+pub(crate) fn log_settings(config: &Config) -> LogSettings {
+    LogSettings {
+        segment_bytes: config.wal.segment.bytes(),
+        tail_bytes_max: usize::try_from(config.wal.memory.bytes()).unwrap_or(usize::MAX),
+    }
+}
+
 /// Opens and recovers the data directory, off the runtime.
 async fn open_store(config: &Config, identity: &Identity, metrics: &Metrics) -> Result<Store, StoreError> {
     let path = config.data.clone();
     let owner = Owner { cluster: identity.me.cluster.to_string(), member: config.member };
-    let settings = LogSettings {
-        segment_bytes: config.wal.segment.bytes(),
-        tail_bytes_max: usize::try_from(config.wal.memory.bytes()).unwrap_or(usize::MAX),
-    };
+    let settings = log_settings(config);
     let metrics = metrics.clone();
     let opening = tokio::task::spawn_blocking(move || Store::open(&path, &owner, settings, metrics));
     opening.await.unwrap_or_else(|error| {

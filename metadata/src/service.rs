@@ -9,10 +9,12 @@
 //! | `Lookup`, `Roster` | node, router, admin | any member answers, from what it has applied |
 //! | `Watch` | router | any member |
 //! | `Status` | admin | any member |
+//! | `Backup` | admin | any member |
 //! | `ChangeMembers`, `TransferLeader` | admin | |
 //!
 //! What only the leader can answer, another member answers with where the leader is.
 
+pub(crate) mod backup;
 pub(crate) mod chores;
 pub(crate) mod leases;
 pub(crate) mod reports;
@@ -94,6 +96,15 @@ impl Service {
         let routes = rpc!(routes, Status, OPERATORS, status);
         let routes = rpc!(routes, ChangeMembers, OPERATORS, change_members);
         let routes = rpc!(routes, TransferLeader, OPERATORS, transfer_leader);
+        let machine = self.group.machine.clone();
+        let routes = routes.subscription::<method::Backup, _, _>(OPERATORS, move |peer, request, publisher| {
+            let machine = machine.clone();
+            async move {
+                check_shard(request.shard)?;
+                info!(operator = %peer.name, "backup asked");
+                backup::serve(machine, publisher).await
+            }
+        });
         let watches = self.watches.clone();
         routes.subscription::<method::Watch, _, _>(ROUTERS, move |_, request, publisher| {
             let watches = watches.clone();

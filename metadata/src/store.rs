@@ -137,8 +137,12 @@ impl Owner {
 
 /// The directory holds a vote, a log or a snapshot.
 pub(crate) fn in_use(volume: &dyn Volume) -> std::io::Result<bool> {
-    let of_a_member = |name: &String| name == "vote" || name.starts_with("log-") || name.starts_with("snapshot-");
-    Ok(volume.names()?.iter().any(of_a_member))
+    Ok(volume.names()?.iter().any(|name| name != OWNER_NAME && is_of_a_member(name)))
+}
+
+/// A file that a member writes and needs again.
+pub(crate) fn is_of_a_member(name: &str) -> bool {
+    [OWNER_NAME, "vote"].contains(&name) || name.starts_with("log-") || name.starts_with("snapshot-")
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `weft metadata`: run a member of the group, or ask and change the group as its operator.
 
+mod backup;
 mod members;
 pub(crate) mod status;
 
@@ -34,6 +35,12 @@ pub(crate) enum MetadataCommand {
     Replace(members::ReplaceArgs),
     /// Hand leadership over, in a few milliseconds instead of an election.
     TransferLeader(members::TransferArgs),
+    /// Write what a member has applied to a file, while the group works.
+    Backup(backup::BackupArgs),
+    /// Make a new group of a backup: this member's empty data directory becomes its first.
+    Restore(backup::RestoreArgs),
+    /// When a majority is gone for good: make a new group of what this stopped member has.
+    Recover(backup::RecoverArgs),
 }
 
 /// Runs an operator's command.
@@ -44,6 +51,9 @@ pub(crate) async fn run(command: &MetadataCommand) -> anyhow::Result<()> {
         MetadataCommand::Add(args) => members::add(args).await,
         MetadataCommand::Remove(args) => members::remove(args).await,
         MetadataCommand::Replace(args) => members::replace(args).await,
+        MetadataCommand::Backup(args) => backup::backup(args).await,
+        MetadataCommand::Restore(args) => backup::restore(args),
+        MetadataCommand::Recover(args) => backup::recover(args),
         MetadataCommand::TransferLeader(args) => members::transfer(args).await,
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use weft_index::{Digests, Report, ReportAck};
 use weft_metadata_proto::v1::{
-    ChangeMembersRequest, DigestsRequest, HolderDigests, HolderMatch, JoinRequest, Joined, KeepAliveRequest,
-    LeaveRequest, LookupRequest, MembersChange, NewMember, PutEndpointRequest, RemoveEndpointRequest, Reply,
-    ReportRequest, RosterRequest, StatusRequest, StatusResponse, TransferLeaderRequest, method,
+    BackupPiece, BackupRequest, ChangeMembersRequest, DigestsRequest, HolderDigests, HolderMatch, JoinRequest, Joined,
+    KeepAliveRequest, LeaveRequest, LookupRequest, MembersChange, NewMember, PutEndpointRequest, RemoveEndpointRequest,
+    Reply, ReportRequest, RosterRequest, StatusRequest, StatusResponse, TransferLeaderRequest, method,
 };
-use weft_transport::{CallError, Fabric, RefusalCode, Target};
+use weft_transport::{CallError, Fabric, RefusalCode, Subscription, Target};
 use weft_types::rpc::Method;
 use weft_types::{
     EndpointId, EndpointSpec, HolderGrant, Incarnation, IndexKey, MemberId, NodeId, NodeSpec, Role, Roster, ShardId,
@@ -187,6 +187,20 @@ impl MetadataClient {
     ) -> Result<MembersChange, MetadataError> {
         let request = ChangeMembersRequest { shard: SHARD, add, remove, force };
         self.write::<method::ChangeMembers, _>(&request, deadline).await
+    }
+
+    /// Begins a backup of what `member` has applied: the bytes of a snapshot file, in order, to their end.
+    ///
+    /// # Errors
+    /// It did not answer in time, or refused.
+    pub async fn backup(
+        &self,
+        member: SocketAddr,
+        deadline: Duration,
+    ) -> Result<Subscription<BackupPiece>, MetadataError> {
+        let request = BackupRequest { shard: SHARD };
+        let begun = self.fabric.subscribe::<method::Backup>(&target(member), &request, deadline).await;
+        begun.map_err(|error| self.unavailable(deadline, error.to_string()))
     }
 
     /// Hands leadership to `to`, or to whoever has most of the log. Returns who leads.

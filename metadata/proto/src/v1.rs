@@ -9,6 +9,7 @@
 //! | `Lookup`, `Roster` | any member | applied state |
 //! | `Watch` | any member | a snapshot, then every applied change, in log order |
 //! | `Status` | any member | for operators |
+//! | `Backup` | any member | its applied state as a snapshot file, for operators |
 //! | `ChangeMembers`, `TransferLeader` | leader | for operators |
 //!
 //! What only the leader can answer comes as a [`Reply`]: being sent to the wrong member is an answer, not an error.
@@ -16,6 +17,7 @@
 //! Messages go through [`weft_types::codec`], except the hot ones, which have fixed layouts drawn where they are defined:
 //! [`ReportRequest`], [`LookupRequest`], [`DigestsRequest`], [`WatchItem`].
 
+mod backup;
 mod block_list;
 mod digests;
 mod lookup;
@@ -27,6 +29,7 @@ mod report;
 mod status;
 mod watch;
 
+pub use backup::{BackupPiece, BackupRequest};
 pub use block_list::BlockList;
 pub use digests::{DigestsRequest, GroupDigests, HolderDigests};
 pub use lookup::{HolderMatch, LookupRequest, LookupResponse, RosterRequest, RosterResponse};

@@ -148,6 +148,7 @@ fn method_numbers() {
     ];
     assert_eq!(all.to_vec(), (20..).zip(names).collect::<Vec<_>>());
     let operators = [id::<method::ChangeMembers>(), id::<method::TransferLeader>()];
+    assert_eq!(id::<method::Backup>(), (42, "backup"));
     assert_eq!(operators, [(40, "change_members"), (41, "transfer_leader")]);
 }
 

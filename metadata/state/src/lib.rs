@@ -23,6 +23,7 @@
 //! The bytes of commands and snapshots:
 #![doc = include_str!("../../../docs/metadata-format.md")]
 
+mod anew;
 mod command;
 mod contracts;
 mod digests;

@@ -85,6 +85,18 @@ impl Numbers {
         gone.into_iter().map(|(_, holder)| holder).collect()
     }
 
+    /// Raises every generation, and hands numbers that were never granted here a generation of their own: up to `count` of
+    /// them may have been, elsewhere.
+    pub(crate) fn leap(&mut self, leap: u32, count: u32) {
+        for number in &mut self.numbers {
+            number.generation = Generation::new(number.generation.get().saturating_add(leap));
+        }
+        for holder in u32::try_from(self.numbers.len()).unwrap_or(u32::MAX)..count {
+            self.numbers.push(Number { generation: Generation::new(leap + 1), life: Life::Free });
+            self.free.insert(HolderId::new(holder));
+        }
+    }
+
     /// The sweep is through with it.
     pub(crate) fn swept(&mut self, holder: HolderId) {
         self.numbers[holder.get() as usize].life = Life::Free;

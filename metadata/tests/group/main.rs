@@ -9,4 +9,5 @@ mod expiry;
 mod failover;
 mod members;
 mod reports;
+mod revive;
 mod watch;

@@ -64,12 +64,12 @@ impl Load {
     }
 }
 
-fn add(cluster: &Cluster, id: u64) -> Option<NewMember> {
+pub(crate) fn add(cluster: &Cluster, id: u64) -> Option<NewMember> {
     Some(NewMember { id: MemberId::new(id), addr: cluster.addr(id), voter: true })
 }
 
 /// Asks until the change is made; who votes then.
-async fn change(admin: &Caller, add: Option<NewMember>, remove: Option<u64>) -> Vec<u64> {
+pub(crate) async fn change(admin: &Caller, add: Option<NewMember>, remove: Option<u64>) -> Vec<u64> {
     let request = ChangeMembersRequest { shard: SHARD, add, remove: remove.map(MemberId::new), force: false };
     loop {
         if let MembersChange::Done { members } = admin.ask::<method::ChangeMembers, _>(&request).await {
@@ -79,7 +79,7 @@ async fn change(admin: &Caller, add: Option<NewMember>, remove: Option<u64>) -> 
     }
 }
 
-async fn refusal(cluster: &Cluster, admin: &Caller, request: &ChangeMembersRequest) -> String {
+pub(crate) async fn refusal(cluster: &Cluster, admin: &Caller, request: &ChangeMembersRequest) -> String {
     let leader = cluster.leader().await;
     loop {
         match admin.call::<method::ChangeMembers>(leader, request).await {

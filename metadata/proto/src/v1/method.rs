@@ -5,9 +5,10 @@ use weft_types::rpc::Method;
 use weft_types::{HolderGrant, MemberId};
 
 use super::{
-    ChangeMembersRequest, DigestsRequest, HolderDigests, JoinRequest, Joined, KeepAliveRequest, LeaveRequest,
-    LookupRequest, LookupResponse, MembersChange, PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest,
-    RosterRequest, RosterResponse, StatusRequest, StatusResponse, TransferLeaderRequest, WatchItem, WatchRequest,
+    BackupPiece, BackupRequest, ChangeMembersRequest, DigestsRequest, HolderDigests, JoinRequest, Joined,
+    KeepAliveRequest, LeaveRequest, LookupRequest, LookupResponse, MembersChange, PutEndpointRequest,
+    RemoveEndpointRequest, Reply, ReportRequest, RosterRequest, RosterResponse, StatusRequest, StatusResponse,
+    TransferLeaderRequest, WatchItem, WatchRequest,
 };
 
 macro_rules! methods {
@@ -54,4 +55,16 @@ methods! {
     ChangeMembers = 40, "change_members": ChangeMembersRequest => Reply<MembersChange>;
     /// Leadership is handed over. Answered with the new leader.
     TransferLeader = 41, "transfer_leader": TransferLeaderRequest => Reply<MemberId>;
+}
+
+/// Subscription to the bytes of a snapshot of the moment, for a backup. Ends when all were sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Backup {}
+
+impl Method for Backup {
+    const ID: u16 = 42;
+    const NAME: &'static str = "backup";
+    const RESPONSE_BYTES_MAX: usize = BackupPiece::BYTES_MAX;
+    type Request = BackupRequest;
+    type Response = BackupPiece;
 }
