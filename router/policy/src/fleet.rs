@@ -229,6 +229,11 @@ impl Fleet {
             // Among equals, the one that decodes for the fewest.
             Policy::Weft => least(&in_flight, 0.0, least(&cost, Self::TIE_SECONDS, all)),
             Policy::LeastRequests => least(&in_flight, 0.0, all),
+            Policy::LeastTokens => least(&|one| one.terms.wait_seconds, 0.0, all),
+            Policy::LongestPrefix => {
+                let held = |one: &Considered| f64::from(one.overlap.device_tokens.max(one.overlap.local_tokens));
+                least(&in_flight, 0.0, least(&|one| -held(one), 0.0, all))
+            }
             Policy::RoundRobin => {
                 let by_name = |index: &usize| &considered[*index].endpoint;
                 let after = |index: &usize| self.last.as_ref().is_none_or(|last| by_name(index) > last);

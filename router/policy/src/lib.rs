@@ -51,4 +51,9 @@ pub enum Policy {
     RoundRobin,
     /// The one with the fewest requests in flight.
     LeastRequests,
+    /// The one whose prefill has the least left to do.
+    LeastTokens,
+    /// The one that has most of the prompt in its device memory or its node's tiers. Where all prompts begin alike, all of them go
+    /// to one endpoint: to compare with, not to serve with.
+    LongestPrefix,
 }

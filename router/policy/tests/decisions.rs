@@ -119,7 +119,8 @@ fn overload_spreads_a_hot_prefix_too() {
 
 #[test]
 fn what_is_not_usable_is_never_picked_whatever_it_holds() {
-    for policy in [Policy::Weft, Policy::RoundRobin, Policy::LeastRequests] {
+    for policy in [Policy::Weft, Policy::RoundRobin, Policy::LeastRequests, Policy::LeastTokens, Policy::LongestPrefix]
+    {
         let mut world = World::new(policy);
         let mut candidates = cold();
         candidates[2].device_tokens = 3_999;
@@ -162,6 +163,27 @@ fn least_requests_counts_what_has_not_ended() {
     world.fleet.first_token(world.now, decisions[1].ticket);
     world.fleet.ended(world.now, decisions[2].ticket);
     assert_eq!(world.decide(10, &cold()).endpoint(), decisions[2].endpoint());
+}
+
+#[test]
+fn least_tokens_counts_work_and_not_requests() {
+    let mut world = World::new(Policy::LeastTokens);
+    let two = &cold()[..2];
+    let long = world.decide(8_000, two);
+    for _ in 0..3 {
+        assert_ne!(world.decide(1_000, two).endpoint(), long.endpoint());
+    }
+    world.fleet.first_token(world.now, long.ticket);
+    assert_eq!(world.decide(1_000, two).endpoint(), long.endpoint(), "it decodes, and computes nothing");
+}
+
+#[test]
+fn longest_prefix_goes_where_most_is_whatever_waits_there() {
+    let mut world = World::new(Policy::LongestPrefix);
+    let (held, mut candidates) = (nodes([("n1", 2_048)]), cold());
+    candidates.iter_mut().for_each(|candidate| candidate.nodes = &held);
+    candidates[3].device_tokens = 1_024;
+    assert_eq!(world.counts(20, 4_000, &candidates)["e1"], 20);
 }
 
 #[test]
