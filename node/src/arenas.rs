@@ -139,7 +139,7 @@ impl Arenas {
     }
 
     /// What changed since this was last called, in order for each block; `None` when that was too much to keep, and
-    /// [`Arenas::held`] has to be asked.
+    /// [`Arenas::cut`] has to be asked.
     pub(crate) fn take_changes(&self) -> Option<Vec<TierChange>> {
         let mut inner = self.inner.lock();
         let mut whole = !std::mem::take(&mut inner.orphans_lost);
@@ -153,18 +153,21 @@ impl Arenas {
         whole.then_some(changes)
     }
 
-    /// Everything that is held. Changes up to now are taken by it.
-    pub(crate) fn held(&self) -> Vec<BlockHash> {
+    /// Gives everything that is held to `each`, and takes the changes as [`Arenas::take_changes`] does: for each arena both at
+    /// one moment. The arena is locked meanwhile, for a few nanoseconds a slot.
+    pub(crate) fn cut(&self, mut each: impl FnMut(BlockHash)) -> Option<Vec<TierChange>> {
         let mut inner = self.inner.lock();
-        inner.orphaned.clear();
-        inner.orphans_lost = false;
-        let mut held = Vec::new();
+        let mut whole = !std::mem::take(&mut inner.orphans_lost);
+        let mut changes = std::mem::take(&mut inner.orphaned);
         for entry in &inner.arenas {
             let mut tier = entry.arena.tier();
-            tier.changes().take();
-            held.extend(tier.blocks());
+            tier.blocks().for_each(&mut each);
+            match tier.changes().take() {
+                Some(more) => changes.extend(more),
+                None => whole = false,
+            }
         }
-        held
+        whole.then_some(changes)
     }
 }
 

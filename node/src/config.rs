@@ -60,6 +60,10 @@ pub struct Config {
     /// Longest wait for metadata to take in a report or a membership change before it is sent again. Default 1s.
     #[serde(default = "default_report_deadline", with = "duration")]
     pub report_deadline: Duration,
+    /// How often what a holder holds is compared with what the directory lists of it, and the list put right. Default 60s, a
+    /// quarter more or less; `0s`: never. What was lost without anybody's noticing stays wrong for so long.
+    #[serde(default = "default_anti_entropy", with = "duration")]
+    pub anti_entropy: Duration,
     /// First pause after a peer, or the directory, failed; doubled with each further failure, up to 30 times this. Default
     /// 1s. Meanwhile it is not asked.
     #[serde(default = "default_breaker_pause", with = "duration")]
@@ -110,6 +114,10 @@ fn default_report_deadline() -> Duration {
     Duration::from_secs(1)
 }
 
+fn default_anti_entropy() -> Duration {
+    Duration::from_secs(60)
+}
+
 fn default_breaker_pause() -> Duration {
     Duration::from_secs(1)
 }
@@ -138,6 +146,7 @@ impl Config {
             fetch_deadline: default_fetch_deadline(),
             lookup_deadline: default_lookup_deadline(),
             report_deadline: default_report_deadline(),
+            anti_entropy: default_anti_entropy(),
             breaker_pause: default_breaker_pause(),
             quarantine: default_quarantine(),
         }

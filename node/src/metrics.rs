@@ -34,6 +34,35 @@ pub(crate) struct Metrics {
     pub(crate) fetch_failures: FetchFailures,
     pub(crate) reports: Reports,
     pub(crate) reports_waiting: IntGauge,
+    pub(crate) resyncs: Resyncs,
+    pub(crate) comparisons: Comparisons,
+    pub(crate) divergence: Divergence,
+}
+
+/// What made a holder more than send its changes.
+#[derive(Clone, Debug)]
+pub(crate) struct Resyncs {
+    /// A new grant, under which everything is reported.
+    pub(crate) grant: IntCounter,
+    /// Changes were too many to keep; what is held was compared.
+    pub(crate) overflow: IntCounter,
+    /// Metadata missed a report that is no longer kept; what is held was compared.
+    pub(crate) gap: IntCounter,
+}
+
+/// Comparisons of what is held with what the directory lists.
+#[derive(Clone, Debug)]
+pub(crate) struct Comparisons {
+    pub(crate) same: IntCounter,
+    pub(crate) different: IntCounter,
+}
+
+/// How far apart the two were, by tier.
+#[derive(Clone, Debug)]
+pub(crate) struct Divergence {
+    pub(crate) blocks: IntGaugeVec,
+    pub(crate) partitions: IntGaugeVec,
+    pub(crate) repaired: IntCounterVec,
 }
 
 /// Why fetches brought less than they could have.
@@ -57,8 +86,6 @@ pub(crate) struct Reports {
     pub(crate) sent: IntCounter,
     pub(crate) acked: IntCounter,
     pub(crate) resent: IntCounter,
-    /// Holders that had to report everything anew.
-    pub(crate) resyncs: IntCounter,
     /// Calls to metadata that brought no answer.
     pub(crate) unanswered: IntCounter,
 }
@@ -86,7 +113,45 @@ impl Metrics {
         let fetch = HistogramOpts::new("weft_node_fetch_duration_seconds", "How long fetches from one peer took.");
         let fetch_seconds = Histogram::with_opts(fetch.buckets(FETCH_SECONDS.to_vec()))?;
         registry.register(Box::new(fetch_seconds.clone()))?;
+        let resyncs =
+            family("weft_node_resyncs_total", "Holders that did more than send their changes, by cause.", "cause")?;
+        let comparisons = family(
+            "weft_node_comparisons_total",
+            "Comparisons of what a holder holds with what the directory lists, by what they found.",
+            "found",
+        )?;
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGaugeVec::new(Opts::new(name, help), &["tier"])?;
+            registry.register(Box::new(gauge.clone()))?;
+            gauge.with_label_values(&[Tier::Host.as_str()]).set(0);
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let divergence = Divergence {
+            blocks: gauge(
+                "weft_node_divergence_blocks",
+                "Blocks, at least, that the directory listed wrongly at the last comparison, or not at all.",
+            )?,
+            partitions: gauge(
+                "weft_node_divergence_partitions",
+                "Partitions of 4,096 in which the last comparison found a difference.",
+            )?,
+            repaired: family(
+                "weft_node_repaired_blocks_total",
+                "Blocks that a repair put right in the directory.",
+                "tier",
+            )?,
+        };
         Ok(Self {
+            divergence,
+            resyncs: Resyncs {
+                grant: resyncs.with_label_values(&["grant"]),
+                overflow: resyncs.with_label_values(&["overflow"]),
+                gap: resyncs.with_label_values(&["gap"]),
+            },
+            comparisons: Comparisons {
+                same: comparisons.with_label_values(&["same"]),
+                different: comparisons.with_label_values(&["different"]),
+            },
             attached_engines,
             reports_waiting,
             loaded_host_blocks: loaded.with_label_values(&["host"]),
@@ -115,7 +180,6 @@ impl Metrics {
                 sent: reports.with_label_values(&["sent"]),
                 acked: reports.with_label_values(&["acked"]),
                 resent: reports.with_label_values(&["resent"]),
-                resyncs: reports.with_label_values(&["resync"]),
                 unanswered: reports.with_label_values(&["unanswered"]),
             },
         })

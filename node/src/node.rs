@@ -27,7 +27,7 @@ use crate::directory::MetadataDirectory;
 use crate::fetch::{Fetcher, Patience};
 use crate::metrics::{Holdings, Metrics};
 use crate::quarantine::Quarantine;
-use crate::report::Reporter;
+use crate::report::{Reporter, Terms};
 use crate::roll::Roll;
 use crate::serve::HostBlocks;
 use crate::session::{self, Shared};
@@ -139,7 +139,7 @@ impl Node {
                 (metadata.clone(), spec),
                 (Arc::clone(&arenas), Arc::clone(&changed)),
                 metrics.clone(),
-                config.report_deadline,
+                Terms { deadline: config.report_deadline, anti_entropy: config.anti_entropy },
                 (&tasks, &stop),
             );
             let directory = Arc::new(MetadataDirectory::new(metadata, config.name.clone()));

@@ -3,19 +3,25 @@
 //! ```text
 //!   arenas ────────► Outbox (Host) ──┐
 //!   engine 1 ──────► Outbox (Device) ┼─► Reporter ─► metadata leader ─► acknowledged after commit
-//!   engine 2 ──────► Outbox (Device) ┘      ▲
-//!   KeepAlive ─── "join again" ─────────────┘
+//!   engine 2 ──────► Outbox (Device) ┘      ▲  ▲
+//!   KeepAlive ─── "join again" ─────────────┘  └─ Pace: whose turn it is to be compared
 //! ```
 //!
 //! # Invariants
-//! - reports of one grant are numbered from 1 without a gap, and kept until they are acknowledged;
-//! - whatever is lost on the way (an overflow, a missing number, a fenced holder) ends in a new grant under which
-//!   everything held is reported: the one mechanism of restart, resync and recovery.
+//! - reports of one grant are numbered from 1 and kept until they are acknowledged; only a *resync* leaves numbers out, and
+//!   says so;
+//! - what is lost on the way (an overflow, a number that is missing and no longer kept) ends in a resync under the same grant:
+//!   what is held is compared with what is listed, and the partitions that differ are replaced;
+//! - the same comparison runs on a timer, because what nobody noticed is lost too;
+//! - a restart, a fence and a first joining end in a new grant, under which everything held is reported.
 
+mod comparison;
 mod device;
+mod held;
 mod keep_alive;
 mod outbox;
+mod pace;
 mod reporter;
 
 pub(crate) use device::DeviceHeld;
-pub(crate) use reporter::{Attached, Reporter, ReporterHandle, Verdict};
+pub(crate) use reporter::{Attached, Reporter, ReporterHandle, Terms, Verdict};

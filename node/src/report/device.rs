@@ -10,7 +10,7 @@ use weft_types::{BlockHash, IndexKey};
 const BLOCKS_MAX: usize = 1 << 20;
 
 /// Changes that may wait for the reporter. It takes them every few milliseconds; during an outage of metadata they pile
-/// up, and beyond this everything is reported anew instead.
+/// up, and beyond this what is held is compared with what is listed instead.
 const CHANGES_MAX: usize = 1 << 18;
 
 /// A device tier, as reported by its engine.
@@ -48,11 +48,9 @@ impl DeviceHeld {
         (!std::mem::take(&mut self.overflowed)).then_some(changes)
     }
 
-    /// Everything held. Changes up to now are taken by it.
-    pub(crate) fn held(&mut self) -> Vec<IndexKey> {
-        self.changes.clear();
-        self.overflowed = false;
-        self.held.iter().copied().collect()
+    /// Everything held.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = IndexKey> {
+        self.held.iter().copied()
     }
 
     /// How many blocks.
@@ -91,7 +89,7 @@ mod tests {
         assert_eq!(device.take_changes(), Some(vec![stored(1), stored(2)]));
         device.apply(&DeviceChanged { reset: true, removed: vec![], stored: vec![hash(2), hash(3)] });
         assert_eq!(device.take_changes(), Some(vec![removed(1), stored(3)]));
-        assert_eq!(device.held().len(), 2);
+        assert_eq!(device.blocks().count(), 2);
         device.apply(&DeviceChanged { reset: false, removed: vec![hash(3)], stored: vec![] });
         assert_eq!(device.take_changes(), Some(vec![removed(3)]));
         assert_eq!(device.len(), 1);
@@ -108,7 +106,7 @@ mod tests {
         let stored: Vec<_> = (0..=CHANGES_MAX).map(numbered).collect();
         device.apply(&DeviceChanged { reset: false, removed: vec![], stored });
         assert_eq!(device.take_changes(), None);
-        assert_eq!(device.held().len(), CHANGES_MAX + 1);
+        assert_eq!(device.len(), CHANGES_MAX + 1);
         assert_eq!(device.take_changes(), Some(vec![]));
     }
 }

@@ -8,26 +8,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use prometheus::IntGaugeVec;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use weft_index::Change;
+use weft_index::Report;
 use weft_metadata_client::{MetadataClient, MetadataError};
-use weft_store::TierChange;
-use weft_types::{BlockHash, EndpointId, EndpointSpec, HolderKey, NodeSpec, Tier};
+use weft_types::{EndpointId, EndpointSpec, HolderKey, IndexKey, NodeSpec, Tier};
 
+use super::comparison::{Compared, compare};
 use super::device::DeviceHeld;
+use super::held::Held;
 use super::keep_alive::keep_alive;
 use super::outbox::Outbox;
+use super::pace::Pace;
 use crate::arenas::Arenas;
 use crate::metrics::Metrics;
 
 /// Changes gather this long before they are sent: short against any request, long enough to share a log entry.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// Reports in one call: 8, at most half of the 1 MiB that metadata takes.
-const REPORTS_PER_CALL: usize = 8;
+/// Weight of the reports in one call: half of the 1 MiB that metadata takes, so that two nodes' share an entry.
+const CALL_WEIGHT_MAX: usize = 1 << 19;
 
 /// Wait after metadata did not answer. The call itself waited for its deadline already.
 const RETRY: Duration = Duration::from_millis(200);
@@ -65,6 +68,15 @@ pub(crate) struct ReporterHandle {
     changed: Arc<Notify>,
 }
 
+/// How it goes about it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// Longest wait for an answer.
+    pub(crate) deadline: Duration,
+    /// Time between two comparisons of one holder; zero: never, but after a loss.
+    pub(crate) anti_entropy: Duration,
+}
+
 /// The task's state.
 pub(crate) struct Reporter {
     metadata: MetadataClient,
@@ -72,6 +84,7 @@ pub(crate) struct Reporter {
     arenas: Arc<Arenas>,
     metrics: Metrics,
     deadline: Duration,
+    pace: Pace,
     lease: watch::Sender<Option<Duration>>,
     host: Outbox,
     endpoints: BTreeMap<EndpointId, Endpoint>,
@@ -100,6 +113,15 @@ enum Event {
     Changed,
     Unknown,
     Retry,
+    Turn,
+}
+
+/// When to go on.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Now,
+    Later,
+    WhenSomethingHappens,
 }
 
 impl ReporterHandle {
@@ -134,7 +156,7 @@ impl Reporter {
         (metadata, node): (MetadataClient, NodeSpec),
         (arenas, changed): (Arc<Arenas>, Arc<Notify>),
         metrics: Metrics,
-        deadline: Duration,
+        Terms { deadline, anti_entropy }: Terms,
         (tasks, stop): (&TaskTracker, &CancellationToken),
     ) -> ReporterHandle {
         let (commands, received) = mpsc::channel(COMMANDS_MAX);
@@ -149,6 +171,7 @@ impl Reporter {
             arenas,
             metrics,
             deadline,
+            pace: Pace::new(anti_entropy, Instant::now(), rand::random()),
             lease,
             host: Outbox::default(),
             endpoints: BTreeMap::new(),
@@ -174,6 +197,7 @@ impl Reporter {
                 () = unknown.notified() => Event::Unknown,
                 () = changed.notified(), if retry.is_none() => Event::Changed,
                 () = wait_until(retry) => Event::Retry,
+                () = wait_until(self.pace.next()) => Event::Turn,
             };
             match event {
                 Event::Command(None) => return,
@@ -188,13 +212,18 @@ impl Reporter {
                 Event::Unknown => self.forget_grants(),
                 Event::Changed => tokio::time::sleep(GATHER).await,
                 Event::Retry => {}
+                Event::Turn => self.turn(),
             }
             let updated = self.update().await;
             self.metrics.reports_waiting.set(self.waiting());
             retry = match updated {
-                Ok(more) => {
+                Ok(next) => {
                     self.trouble.clear();
-                    more.then(Instant::now)
+                    match next {
+                        Next::Now => Some(Instant::now()),
+                        Next::Later => Some(Instant::now() + RETRY),
+                        Next::WhenSomethingHappens => None,
+                    }
                 }
                 Err(error) => {
                     self.complain(&error);
@@ -253,25 +282,43 @@ impl Reporter {
         self.endpoints.values_mut().for_each(|endpoint| endpoint.outbox.make_stale());
     }
 
-    /// Brings metadata up to date by one step. `true` when there may be more to do.
-    async fn update(&mut self) -> Result<bool, MetadataError> {
+    /// Whose turn it is to be compared.
+    fn turn(&mut self) {
+        let turn = self.pace.take(1 + self.endpoints.len(), Instant::now(), rand::random());
+        match turn.checked_sub(1).and_then(|position| self.endpoints.values_mut().nth(position)) {
+            Some(endpoint) => endpoint.outbox.ask_comparison(),
+            None => self.host.ask_comparison(),
+        }
+    }
+
+    /// Brings metadata up to date by one step.
+    async fn update(&mut self) -> Result<Next, MetadataError> {
         self.collect();
         self.grant().await?;
         self.remove_gone().await?;
-        self.send().await
+        let sent = self.send().await?;
+        Ok(match self.compare().await? {
+            Next::WhenSomethingHappens if sent => Next::Now,
+            next => next,
+        })
     }
 
     /// Moves what changed into the outboxes.
     fn collect(&mut self) {
-        match self.arenas.take_changes() {
-            Some(changes) => self.host.note(changes.into_iter().map(index_change)),
-            None => self.host.make_stale(),
-        }
+        let resyncs = self.metrics.resyncs.overflow.clone();
+        let collect = |outbox: &mut Outbox, held: &dyn Held| {
+            let overflowed = match held.take_changes() {
+                Some(changes) => outbox.note(changes),
+                None => {
+                    outbox.break_off();
+                    true
+                }
+            };
+            resyncs.inc_by(u64::from(overflowed));
+        };
+        collect(&mut self.host, &*self.arenas);
         for endpoint in self.endpoints.values_mut() {
-            match endpoint.attached.device.lock().take_changes() {
-                Some(changes) => endpoint.outbox.note(changes),
-                None => endpoint.outbox.make_stale(),
-            }
+            collect(&mut endpoint.outbox, &*endpoint.attached.device);
         }
     }
 
@@ -292,14 +339,14 @@ impl Reporter {
         if !self.host.is_stale() {
             return Ok(());
         }
-        self.metrics.reports.resyncs.inc();
+        self.metrics.resyncs.grant.inc();
         let joined = self.metadata.join(&self.node, self.deadline).await?;
         self.lease.send_replace(Some(joined.lease));
         let host = HolderKey::Node { node: self.node.id.clone(), tier: Tier::Host };
         if let Some(grant) = joined.grants.into_iter().find(|grant| grant.key == host) {
-            let held = self.arenas.held();
+            let held = everything(&*self.arenas);
             tracing::info!(holder = %grant.holder, generation = %grant.generation, blocks = held.len(), "joined");
-            self.host.start(grant, held.iter().map(BlockHash::index_key));
+            self.host.start(grant, held);
         }
         Ok(())
     }
@@ -324,7 +371,7 @@ impl Reporter {
         endpoint.refused = false;
         // Rank 0: an attachment speaks for one rank.
         if let Some(grant) = grants.into_iter().next() {
-            let held = endpoint.attached.device.lock().held();
+            let held = everything(&*endpoint.attached.device);
             tracing::info!(endpoint = %id, holder = %grant.holder, blocks = held.len(), "endpoint listed");
             endpoint.outbox.start(grant, held);
         }
@@ -342,15 +389,16 @@ impl Reporter {
 
     /// Sends one batch. `false` when there was nothing to send.
     async fn send(&mut self) -> Result<bool, MetadataError> {
-        let outboxes = std::iter::once(&mut self.host);
-        let outboxes = outboxes.chain(self.endpoints.values_mut().map(|endpoint| &mut endpoint.outbox));
+        let outboxes = std::iter::once((Tier::Host, &mut self.host));
+        let devices = self.endpoints.values_mut().map(|endpoint| (Tier::Device, &mut endpoint.outbox));
         let mut reports = Vec::new();
-        let mut senders = Vec::new();
-        for outbox in outboxes {
-            let (batch, again) = outbox.next_batch(REPORTS_PER_CALL - reports.len());
+        let (mut senders, mut room) = (Vec::new(), CALL_WEIGHT_MAX);
+        for (tier, outbox) in outboxes.chain(devices) {
+            let (batch, again) = outbox.next_batch(room);
+            room -= batch.iter().map(Report::weight).sum::<usize>();
             self.metrics.reports.resent.inc_by(again as u64);
             reports.extend(batch);
-            senders.push((reports.len(), outbox));
+            senders.push((reports.len(), tier, outbox));
         }
         if reports.is_empty() {
             return Ok(false);
@@ -358,12 +406,44 @@ impl Reporter {
         self.metrics.reports.sent.inc_by(reports.len() as u64);
         let acks = self.metadata.report(&reports, self.deadline).await?;
         let mut acks = acks.into_iter().enumerate().peekable();
-        for (end, outbox) in senders {
+        for (end, tier, outbox) in senders {
             while let Some((_, ack)) = acks.next_if(|(position, _)| *position < end) {
-                self.metrics.reports.acked.inc_by(outbox.answered(ack) as u64);
+                let answered = outbox.answered(ack);
+                self.metrics.reports.acked.inc_by(answered.acknowledged as u64);
+                self.metrics.resyncs.gap.inc_by(u64::from(answered.gap));
+                self.metrics.divergence.repaired.with_label_values(&[tier.as_str()]).inc_by(answered.repaired);
             }
         }
         Ok(true)
+    }
+
+    /// Compares the holders that are to be compared, if everything of them is acknowledged.
+    async fn compare(&mut self) -> Result<Next, MetadataError> {
+        let devices = self.endpoints.values_mut();
+        let devices = devices.map(|endpoint| (&mut endpoint.outbox, &*endpoint.attached.device as &dyn Held));
+        let mut next = Next::WhenSomethingHappens;
+        for (outbox, held) in std::iter::once((&mut self.host, &*self.arenas as &dyn Held)).chain(devices) {
+            match compare(&self.metadata, outbox, held, self.deadline, &self.metrics).await? {
+                Compared::Repairing => next = Next::Now,
+                Compared::Early if next != Next::Now => next = Next::Later,
+                Compared::Early | Compared::Done => {}
+            }
+        }
+        self.tell_divergence();
+        Ok(next)
+    }
+
+    fn tell_divergence(&self) {
+        let devices = self.endpoints.values().map(|endpoint| endpoint.outbox.found());
+        let devices = devices.fold((0, 0), |sum, found| (sum.0 + found.blocks, sum.1 + found.partitions));
+        let host = self.host.found();
+        for (tier, (blocks, partitions)) in [(Tier::Host, (host.blocks, host.partitions)), (Tier::Device, devices)] {
+            let set = |gauge: &IntGaugeVec, value| {
+                gauge.with_label_values(&[tier.as_str()]).set(i64::try_from(value).unwrap_or(i64::MAX));
+            };
+            set(&self.metrics.divergence.blocks, blocks);
+            set(&self.metrics.divergence.partitions, partitions);
+        }
     }
 
     /// The engines that are attached stay listed: they serve without their node. The directory retires what they hold, as it
@@ -390,11 +470,12 @@ fn refuse(attached: &Attached, reason: String) {
     attached.verdict.send_replace(Some(Err(reason)));
 }
 
-fn index_change(change: TierChange) -> Change {
-    match change {
-        TierChange::Stored(block) => Change::Stored(block.index_key()),
-        TierChange::Removed(block) => Change::Removed(block.index_key()),
-    }
+/// Everything held. Changes up to now are taken by it.
+fn everything(held: &dyn Held) -> Vec<IndexKey> {
+    let mut keys = Vec::new();
+    // What changed is in what is held.
+    drop(held.cut(&mut |key| keys.push(key)));
+    keys
 }
 
 async fn wait_until(instant: Option<Instant>) {
@@ -406,23 +487,28 @@ async fn wait_until(instant: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
-    use weft_index::Report;
+    use weft_index::{Change, PartitionId, Partitions, ReportForm};
     use weft_metadata_state::Command;
-    use weft_types::{Generation, HolderId, Incarnation, IndexKey};
+    use weft_types::{Generation, HolderId, Incarnation};
 
     use super::*;
     use crate::report::outbox::CHANGES_PER_REPORT;
 
     #[test]
-    fn a_call_full_of_reports_is_taken_by_metadata() {
-        let full = Report {
-            holder: HolderId::new(0),
-            generation: Generation::new(0),
-            incarnation: Incarnation::new(0),
-            number: 1,
-            form: weft_index::ReportForm::default(),
-            changes: vec![Change::Stored(IndexKey::from_bytes([0; 16])); CHANGES_PER_REPORT],
-        };
-        assert!(full.encoded_len() * REPORTS_PER_CALL <= Command::REPORTS_BYTES_MAX);
+    fn every_report_fits_a_call_and_every_call_an_entry() {
+        const { assert!(CALL_WEIGHT_MAX <= Command::REPORTS_BYTES_MAX) };
+        let last = PartitionId::new(Report::REPLACED_MAX as u16 - 1).unwrap();
+        let replaces = Partitions::new(PartitionId::new(0).unwrap(), last);
+        for replaces in [None, replaces] {
+            let heaviest = Report {
+                holder: HolderId::new(0),
+                generation: Generation::new(0),
+                incarnation: Incarnation::new(0),
+                number: 1,
+                form: ReportForm { replaces, continues: true },
+                changes: vec![Change::Stored(IndexKey::from_bytes([0; 16])); CHANGES_PER_REPORT],
+            };
+            assert!(heaviest.weight() <= CALL_WEIGHT_MAX);
+        }
     }
 }

@@ -16,21 +16,21 @@ use crate::metadata::{Group, device, host};
 use crate::world::{self, DEADLINE, Host, attach_config, bytes_of, metric, prefix, store};
 
 /// A cluster: its certificates, its metadata, and two hosts.
-struct Fleet {
+pub(crate) struct Fleet {
     ca: Ca,
     keys: TempDir,
-    group: Group,
+    pub(crate) group: Group,
     hosts: [Host; 2],
 }
 
 impl Fleet {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let ca = Ca::create("test").unwrap();
         let group = Group::start(&ca);
         Self { ca, keys: tempfile::tempdir().unwrap(), group, hosts: [Host::new(), Host::new()] }
     }
 
-    fn config(&self, number: usize) -> Config {
+    pub(crate) fn config(&self, number: usize) -> Config {
         let name = format!("n{number}");
         let identity = self.identity("node", &name);
         self.hosts[number].config(|config| {
@@ -71,12 +71,17 @@ impl Fleet {
         Node::bind(self.config(number), &Telemetry::for_tests()).await.unwrap()
     }
 
-    async fn engine(&self, number: usize, name: &str) -> NodeClient {
+    pub(crate) async fn engine(&self, number: usize, name: &str) -> NodeClient {
         self.hosts[number].engine(name).await
     }
 
     /// Waits until the directory believes exactly this of the blocks.
-    async fn believes(&self, holder: &HolderKey, blocks: &[weft_types::BlockHash], held: impl Fn(usize) -> bool) {
+    pub(crate) async fn believes(
+        &self,
+        holder: &HolderKey,
+        blocks: &[weft_types::BlockHash],
+        held: impl Fn(usize) -> bool,
+    ) {
         let expected: Vec<_> = (0..blocks.len()).map(held).collect();
         world::eventually(async || (self.group.holds(holder, blocks) == expected).then_some(())).await;
     }
@@ -193,23 +198,6 @@ async fn evictions_are_reported() {
     fleet.believes(&host("n0"), &prefix(1000..1100), |_| true).await;
     // The deepest hundred of the first chain had to go.
     fleet.believes(&host("n0"), &prefix(0..512), |block| block < 412).await;
-    node.drain(DEADLINE).await;
-}
-
-#[tokio::test]
-async fn a_lost_report_is_noticed_and_everything_is_reported_anew() {
-    let fleet = Fleet::new();
-    let telemetry = Telemetry::for_tests();
-    let node = Node::bind(fleet.config(0), &telemetry).await.unwrap();
-    let engine = fleet.engine(0, "e0").await;
-    let blocks = prefix(0..30);
-    fleet.group.lose(1);
-    store(&engine, &blocks[..10]).await;
-    world::eventually(async || (metric(&telemetry, "weft_node_reports_total", "acked") >= 1.0).then_some(())).await;
-    assert_eq!(fleet.group.holds(&host("n0"), &blocks), vec![false; 30], "acknowledged, and lost");
-    store(&engine, &blocks[10..]).await;
-    fleet.believes(&host("n0"), &blocks, |_| true).await;
-    assert!(metric(&telemetry, "weft_node_reports_total", "resync") >= 2.0);
     node.drain(DEADLINE).await;
 }
 

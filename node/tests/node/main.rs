@@ -5,4 +5,5 @@
 mod engines;
 mod fleet;
 mod metadata;
+mod resync;
 mod world;

@@ -1,5 +1,5 @@
 //! A metadata group of one, without a log: the real directory behind the real messages, on a real socket. What it does
-//! wrong it does on purpose: it goes silent, forgets a node, loses what it acknowledged.
+//! wrong it does on purpose: it goes silent, forgets a node, loses what it acknowledged, forgets changes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus::Registry;
 use weft_metadata_proto::v1::{
-    HolderMatch, JoinRequest, Joined, KeepAliveRequest, LeaveRequest, LookupRequest, LookupResponse,
-    PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest, RosterResponse, method,
+    DigestsRequest, HolderDigests, HolderMatch, JoinRequest, Joined, KeepAliveRequest, LeaveRequest, LookupRequest,
+    LookupResponse, PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest, RosterResponse, method,
 };
-use weft_metadata_state::{Command, Directory, Outcome};
+use weft_metadata_state::{Command, Directory, Limits, Outcome};
 use weft_service::certs::Ca;
 use weft_transport::{Fabric, Identity, Metrics, Profile, Refusal, RefusalCode, Routes};
 use weft_types::{BlockHash, EndpointId, HolderKey, LogTime, NodeId, Role, Roster, Tier};
@@ -27,6 +27,9 @@ const NODES: &[Role] = &[Role::Node];
 pub(crate) struct Group {
     directory: Arc<Mutex<Directory>>,
     lose: Arc<AtomicUsize>,
+    empty: Arc<AtomicUsize>,
+    joins: Arc<AtomicUsize>,
+    comparisons: Arc<AtomicUsize>,
     puts: Arc<Mutex<Vec<EndpointId>>>,
     identity: Identity,
     fabric: Arc<Mutex<Option<Fabric>>>,
@@ -40,6 +43,9 @@ impl Group {
         let mut group = Self {
             directory: Arc::default(),
             lose: Arc::default(),
+            empty: Arc::default(),
+            joins: Arc::default(),
+            comparisons: Arc::default(),
             puts: Arc::default(),
             identity,
             fabric: Arc::default(),
@@ -68,6 +74,30 @@ impl Group {
     /// Loses the next `reports` reports that it acknowledges.
     pub(crate) fn lose(&self, reports: usize) {
         self.lose.store(reports, Ordering::Relaxed);
+    }
+
+    /// Applies the next `reports` reports without their changes: no number tells of it.
+    pub(crate) fn empty(&self, reports: usize) {
+        self.empty.store(reports, Ordering::Relaxed);
+    }
+
+    /// How often nodes joined.
+    pub(crate) fn joins(&self) -> usize {
+        self.joins.load(Ordering::Relaxed)
+    }
+
+    /// How often a holder was compared.
+    pub(crate) fn comparisons(&self) -> usize {
+        self.comparisons.load(Ordering::Relaxed)
+    }
+
+    /// Sets the directory's bound on blocks.
+    pub(crate) fn limit(&self, blocks: u64) {
+        let limits = Limits { blocks, ..Limits::default() };
+        assert_eq!(
+            self.directory.lock().apply(Command::SetLimits { at: LogTime::ZERO, limits }).outcome,
+            Outcome::Done
+        );
     }
 
     /// Takes a node for dead.
@@ -109,13 +139,14 @@ impl Group {
         let at = LogTime::ZERO;
         let group = || self.clone();
         let (join, beat, leave, put, remove) = (group(), group(), group(), group(), group());
-        let (report, lookup, roster) = (group(), group(), group());
+        let (report, lookup, roster, digests) = (group(), group(), group(), group());
         let granted = |outcome| match outcome {
             Outcome::Granted(grants) => grants,
             other => panic!("{other:?}"),
         };
         Routes::new()
             .rpc::<method::Join, _, _>(NODES, move |_, JoinRequest { node, .. }| {
+                join.joins.fetch_add(1, Ordering::Relaxed);
                 let joined = |outcome| Joined { grants: granted(outcome), lease: LEASE };
                 std::future::ready(join.apply(Command::Join { at, node }, joined))
             })
@@ -135,6 +166,13 @@ impl Group {
                 std::future::ready(remove.apply(Command::RemoveEndpoint { at, endpoint, incarnation }, |_| ()))
             })
             .rpc::<method::Report, _, _>(NODES, move |_, request| std::future::ready(report.report(request)))
+            .rpc::<method::Digests, _, _>(NODES, move |_, DigestsRequest { holder, generation, groups, .. }| {
+                digests.comparisons.fetch_add(1, Ordering::Relaxed);
+                let directory = digests.directory.lock();
+                let listed = directory.digests(holder, generation);
+                let compared = listed.map(|(number, listed)| HolderDigests::compare(number, listed, &groups));
+                std::future::ready(Ok(Reply::Done(compared)))
+            })
             .rpc::<method::Lookup, _, _>(NODES, move |_, request| std::future::ready(Ok(lookup.lookup(&request))))
             .rpc::<method::Roster, _, _>(NODES, move |_, _| {
                 std::future::ready(Ok(RosterResponse { applied: 0, roster: roster.roster() }))
@@ -149,6 +187,9 @@ impl Group {
         self.lose.fetch_sub(lost, Ordering::Relaxed);
         let mut acks: Vec<_> =
             reports.drain(..lost).map(|report| weft_index::ReportAck::Applied { number: report.number }).collect();
+        let emptied = self.empty.load(Ordering::Relaxed).min(reports.len());
+        self.empty.fetch_sub(emptied, Ordering::Relaxed);
+        reports[..emptied].iter_mut().for_each(|report| report.changes.clear());
         let applied = self.apply(Command::Reports { at: LogTime::ZERO, reports }, |outcome| match outcome {
             Outcome::Reports(acks) => acks,
             other => panic!("{other:?}"),
