@@ -148,3 +148,19 @@ async fn what_a_full_directory_does_not_take_is_told_and_not_sent_again_and_agai
     fleet.believes(&host("n0"), &blocks, |_| true).await;
     node.drain(DEADLINE).await;
 }
+
+#[tokio::test]
+async fn where_nothing_is_lost_a_comparison_amid_changes_finds_nothing() {
+    let (fleet, telemetry) = (Fleet::new(), Telemetry::for_tests());
+    let mut config = fleet.config(0);
+    (config.anti_entropy, config.host_memory) = (Duration::from_millis(2), ByteSize::from_mib(2));
+    let node = Node::bind(config, &telemetry).await.unwrap();
+    let engine = fleet.engine(0, "e0").await;
+    let mut round = 0;
+    while fleet.group.comparisons() < 1000 {
+        store(&engine, &prefix(round * 37..round * 37 + 50)).await;
+        round += 1;
+    }
+    assert_eq!(metric(&telemetry, "weft_node_comparisons_total", "different"), 0.0);
+    node.drain(DEADLINE).await;
+}
