@@ -40,7 +40,14 @@ pub struct Target {
 pub struct Fabric(Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
+enum Inner {
+    Socket(Socket),
+    #[cfg(feature = "testing")]
+    Memory(crate::memory::Port),
+}
+
+#[derive(Debug)]
+struct Socket {
     core: Arc<Core>,
     pool: Pool,
     serving: AtomicBool,
@@ -93,18 +100,28 @@ impl Fabric {
             metrics,
             closed: AtomicBool::new(false),
         };
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(Inner::Socket(Socket {
             core: Arc::new(core),
             pool: Pool::default(),
             serving: AtomicBool::new(false),
             local_addr,
-        })))
+        }))))
+    }
+
+    /// A fabric of a network in memory.
+    #[cfg(feature = "testing")]
+    pub(crate) fn in_memory(port: crate::memory::Port) -> Self {
+        Self(Arc::new(Inner::Memory(port)))
     }
 
     /// Bound address.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.0.local_addr
+        match &*self.0 {
+            Inner::Socket(socket) => socket.local_addr,
+            #[cfg(feature = "testing")]
+            Inner::Memory(port) => port.addr(),
+        }
     }
 
     /// Serves incoming connections until [`Fabric::close`]; spawns and returns at once.
@@ -112,8 +129,14 @@ impl Fabric {
     /// # Panics
     /// It serves already.
     pub fn serve(&self, routes: Routes) {
-        assert!(!self.0.serving.swap(true, Ordering::Relaxed), "a fabric serves one table of routes");
-        server::start(&self.0.core, routes);
+        match &*self.0 {
+            Inner::Socket(socket) => {
+                assert!(!socket.serving.swap(true, Ordering::Relaxed), "a fabric serves one table of routes");
+                server::start(&socket.core, routes);
+            }
+            #[cfg(feature = "testing")]
+            Inner::Memory(port) => port.serve(routes),
+        }
     }
 
     /// One request, one response, within `deadline`, the making of a connection included. Dropping the future resets the
@@ -175,26 +198,51 @@ impl Fabric {
 
     /// Tells every peer, closes every connection and the socket. Whatever is in flight is broken off: drain first.
     pub async fn close(&self) {
-        self.0.core.close();
-        let _ = tokio::time::timeout(CLOSE_MAX, self.0.core.endpoint.wait_idle()).await;
+        match &*self.0 {
+            Inner::Socket(socket) => {
+                socket.core.close();
+                let _ = tokio::time::timeout(CLOSE_MAX, socket.core.endpoint.wait_idle()).await;
+            }
+            #[cfg(feature = "testing")]
+            Inner::Memory(port) => port.close(),
+        }
     }
 
     /// Whether it was closed: no call can succeed any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.0.core.closed.load(Ordering::Relaxed)
+        match &*self.0 {
+            Inner::Socket(socket) => socket.core.closed.load(Ordering::Relaxed),
+            #[cfg(feature = "testing")]
+            Inner::Memory(port) => port.is_closed(),
+        }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.0.core
+        &self.socket().core
+    }
+
+    fn socket(&self) -> &Socket {
+        match &*self.0 {
+            Inner::Socket(socket) => socket,
+            #[cfg(feature = "testing")]
+            Inner::Memory(_) => {
+                unreachable!("a network in memory has calls and subscriptions of its own, and no blocks")
+            }
+        }
     }
 
     pub(crate) async fn connection(&self, to: &Target) -> Result<Connection, Arc<str>> {
-        self.0.pool.connection(&self.0.core, to).await
+        let socket = self.socket();
+        socket.pool.connection(&socket.core, to).await
     }
 
     async fn call_now<M: Method>(&self, to: &Target, request: &M::Request) -> Result<M::Response, CallError> {
         let body = encoded::<M>(request)?;
+        #[cfg(feature = "testing")]
+        if let Inner::Memory(port) = &*self.0 {
+            return port.call::<M>(to, body).await;
+        }
         let mut exchange = Exchange::open(self, to, M::NAME).await?;
         exchange.send(Frame::Call { method: M::ID, len: body.len() as u64 }, body.into()).await?;
         let response = match exchange.frame().await? {
@@ -211,6 +259,10 @@ impl Fabric {
         request: &M::Request,
     ) -> Result<Subscription<M::Response>, CallError> {
         let body = encoded::<M>(request)?;
+        #[cfg(feature = "testing")]
+        if let Inner::Memory(port) = &*self.0 {
+            return port.subscribe::<M>(to, body).await;
+        }
         let mut exchange = Exchange::open(self, to, M::NAME).await?;
         exchange.send(Frame::Subscribe { method: M::ID, len: body.len() as u64 }, body.into()).await?;
         match exchange.frame().await? {
@@ -220,7 +272,11 @@ impl Fabric {
     }
 
     fn count(&self, kind: &str, error: Option<&CallError>) {
-        self.0.core.metrics.requests.with_label_values(&[kind, error.map_or("ok", CallError::outcome)]).inc();
+        #[cfg(feature = "testing")]
+        if matches!(*self.0, Inner::Memory(_)) {
+            return;
+        }
+        self.core().metrics.requests.with_label_values(&[kind, error.map_or("ok", CallError::outcome)]).inc();
     }
 }
 
@@ -232,7 +288,7 @@ impl Core {
     }
 }
 
-impl Drop for Inner {
+impl Drop for Socket {
     fn drop(&mut self) {
         self.core.close();
     }

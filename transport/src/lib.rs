@@ -30,6 +30,8 @@ mod fabric;
 mod fetch;
 mod hello;
 mod identity;
+#[cfg(feature = "testing")]
+pub mod memory;
 mod metrics;
 mod peer;
 mod pool;

@@ -6,11 +6,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use quinn::SendStream;
 use tokio::sync::oneshot;
 use weft_types::Role;
 use weft_types::rpc::{Message, Method};
 
+use crate::subscription::Sink;
 use crate::{BlockSource, Peer, Publisher, Refusal, RefusalCode};
 
 /// Calls served at a time, all peers together, unless [`Routes::calls_max`] says otherwise. Each may hold a request and a
@@ -52,7 +52,7 @@ pub(crate) struct BlockRoute {
 
 pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send>>;
 type CallHandler = dyn Fn(Peer, &[u8]) -> Answer<Vec<u8>> + Send + Sync;
-type SubscriptionHandler = dyn Fn(Peer, &[u8], SendStream) -> Begun + Send + Sync;
+type SubscriptionHandler = dyn Fn(Peer, &[u8], Sink) -> Begun + Send + Sync;
 
 /// A handler with its types taken off: bytes in, bytes out.
 pub(crate) enum Handler {
@@ -61,7 +61,7 @@ pub(crate) enum Handler {
 }
 
 /// A subscription whose request was understood, or the stream back with the reason why not.
-pub(crate) type Begun = Result<(Answer<()>, oneshot::Receiver<SendStream>), (SendStream, Refusal)>;
+pub(crate) type Begun = Result<(Answer<()>, oneshot::Receiver<Sink>), (Sink, Refusal)>;
 
 impl Routes {
     /// Empty table.

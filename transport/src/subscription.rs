@@ -17,12 +17,36 @@ use crate::wire;
 /// side is dropped.
 #[derive(Debug)]
 pub struct Subscription<T> {
+    source: Source,
+    /// Nothing comes after the end, or after an error.
+    ended: bool,
+    _item: PhantomData<fn() -> T>,
+}
+
+/// Where items come from.
+#[derive(Debug)]
+enum Source {
+    Stream(Stream),
+    #[cfg(feature = "testing")]
+    Memory(crate::memory::Inlet),
+}
+
+/// A QUIC stream of them.
+#[derive(Debug)]
+struct Stream {
     exchange: Exchange,
     item_bytes_max: usize,
     expected: Expected,
     /// What has arrived of it: a dropped `next` loses nothing.
     partial: Vec<u8>,
-    _item: PhantomData<fn() -> T>,
+}
+
+/// Where items go.
+#[derive(Debug)]
+pub(crate) enum Sink {
+    Stream(SendStream),
+    #[cfg(feature = "testing")]
+    Memory(crate::memory::Outlet),
 }
 
 /// What comes next on the stream.
@@ -31,16 +55,16 @@ enum Expected {
     Header,
     Item { len: usize },
     Refusal { code: RefusalCode, len: usize },
-    Nothing,
+    Done,
 }
 
 /// Server side of a subscription.
 #[derive(Debug)]
 pub struct Publisher<T> {
     /// `None` only while it is being dropped.
-    send: Option<SendStream>,
+    send: Option<Sink>,
     /// Where the stream goes back to, for its last frame.
-    home: Option<oneshot::Sender<SendStream>>,
+    home: Option<oneshot::Sender<Sink>>,
     /// An item was begun and not finished: no frame can follow.
     torn: bool,
     item_bytes_max: usize,
@@ -69,7 +93,16 @@ pub enum PublishError {
 
 impl<T: Message> Subscription<T> {
     pub(crate) fn new(exchange: Exchange, item_bytes_max: usize) -> Self {
-        Self { exchange, item_bytes_max, expected: Expected::Header, partial: Vec::new(), _item: PhantomData }
+        Self::of(Source::Stream(Stream { exchange, item_bytes_max, expected: Expected::Header, partial: Vec::new() }))
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn in_memory(inlet: crate::memory::Inlet) -> Self {
+        Self::of(Source::Memory(inlet))
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, ended: false, _item: PhantomData }
     }
 
     /// The next item; `None` when the publisher ended it properly, and ever after. Cancel-safe.
@@ -77,14 +110,30 @@ impl<T: Message> Subscription<T> {
     /// # Errors
     /// The connection broke, the handler refused, or the peer broke the protocol. Nothing comes after an error.
     pub async fn next(&mut self) -> Result<Option<T>, CallError> {
-        let outcome = self.read().await;
-        if !matches!(outcome, Ok(Some(_))) {
-            self.expected = Expected::Nothing;
+        if self.ended {
+            return Ok(None);
         }
+        let outcome = self.read().await;
+        self.ended = !matches!(outcome, Ok(Some(_)));
         outcome
     }
 
     async fn read(&mut self) -> Result<Option<T>, CallError> {
+        let item = match &mut self.source {
+            Source::Stream(stream) => stream.item().await?,
+            #[cfg(feature = "testing")]
+            Source::Memory(inlet) => inlet.item().await?,
+        };
+        item.map(|item| T::decode(&item)).transpose().map_err(|error| match &self.source {
+            Source::Stream(stream) => stream.exchange.undecodable(error),
+            #[cfg(feature = "testing")]
+            Source::Memory(inlet) => inlet.undecodable(error),
+        })
+    }
+}
+
+impl Stream {
+    async fn item(&mut self) -> Result<Option<Vec<u8>>, CallError> {
         loop {
             match self.expected {
                 Expected::Header => {
@@ -96,7 +145,7 @@ impl<T: Message> Subscription<T> {
                 Expected::Item { len } => {
                     let item = self.gather(len).await?;
                     self.expected = Expected::Header;
-                    return T::decode(&item).map(Some).map_err(|error| self.exchange.undecodable(error));
+                    return Ok(Some(item));
                 }
                 Expected::Refusal { code, len } => {
                     let text = self.gather(len).await?;
@@ -104,7 +153,7 @@ impl<T: Message> Subscription<T> {
                     let message = String::from_utf8_lossy(&text).into_owned();
                     return Err(self.exchange.refused(Refusal { code, message }));
                 }
-                Expected::Nothing => return Ok(None),
+                Expected::Done => return Ok(None),
             }
         }
     }
@@ -121,7 +170,7 @@ impl<T: Message> Subscription<T> {
             }
             Frame::Done => {
                 self.exchange.end();
-                Ok(Expected::Nothing)
+                Ok(Expected::Done)
             }
             other => Err(ProtocolError::UnexpectedFrame { expected: "Reply, Done or Refuse", got: other.kind() }),
         }
@@ -143,7 +192,7 @@ impl<T: Message> Subscription<T> {
 
 impl<T: Message> Publisher<T> {
     /// A publisher, and where its stream comes back when it is dropped; it does not if an item was left half sent.
-    pub(crate) fn new(send: SendStream, item_bytes_max: usize) -> (Self, oneshot::Receiver<SendStream>) {
+    pub(crate) fn new(send: Sink, item_bytes_max: usize) -> (Self, oneshot::Receiver<Sink>) {
         let (home, back) = oneshot::channel();
         (Self { send: Some(send), home: Some(home), torn: false, item_bytes_max, _item: PhantomData }, back)
     }
@@ -163,25 +212,34 @@ impl<T: Message> Publisher<T> {
         }
         let send = self.send.as_mut().expect("there until dropped");
         self.torn = true;
-        let written = wire::write(send, Frame::Reply { len: body.len() as u64 }, body.into()).await;
-        written.map_err(|error| PublishError::Gone(wire::with_cause(&error)))?;
+        match send {
+            Sink::Stream(send) => {
+                let written = wire::write(send, Frame::Reply { len: body.len() as u64 }, body.into()).await;
+                written.map_err(|error| PublishError::Gone(wire::with_cause(&error)))?;
+            }
+            #[cfg(feature = "testing")]
+            Sink::Memory(outlet) => outlet.item(body).await.map_err(PublishError::Gone)?,
+        }
         self.torn = false;
         Ok(())
     }
 
     /// Resolves when the subscriber has gone. The handler need not wait for it: it is dropped then.
     pub async fn closed(&mut self) {
-        let _ = self.send.as_ref().expect("there until dropped").stopped().await;
+        match self.send.as_ref().expect("there until dropped") {
+            Sink::Stream(send) => drop(send.stopped().await),
+            #[cfg(feature = "testing")]
+            Sink::Memory(outlet) => outlet.closed().await,
+        }
     }
 }
 
 impl<T> Drop for Publisher<T> {
     fn drop(&mut self) {
-        let (Some(mut send), Some(home)) = (self.send.take(), self.home.take()) else { return };
-        if self.torn {
-            let _ = send.reset(codes::TORN.into());
-        } else {
-            let _ = home.send(send);
+        let (Some(send), Some(home)) = (self.send.take(), self.home.take()) else { return };
+        match send {
+            Sink::Stream(mut send) if self.torn => drop(send.reset(codes::TORN.into())),
+            send => drop(home.send(send)),
         }
     }
 }

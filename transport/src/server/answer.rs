@@ -12,6 +12,7 @@ use weft_types::{BlockHash, Role};
 use super::{REQUEST_MAX, Served};
 use crate::BlockSource;
 use crate::routes::{Handler, Route};
+use crate::subscription::Sink;
 use crate::wire::{self, WireError};
 
 /// How an answer ended that was not refused.
@@ -91,17 +92,18 @@ impl Served {
             return Ok(Outcome::Gone);
         }
         let stopped = send.stopped();
-        let (handling, back) = match handler(self.peer.clone(), &body, send) {
+        let (handling, back) = match handler(self.peer.clone(), &body, Sink::Stream(send)) {
             Ok(begun) => begun,
-            Err((send, refusal)) => return refused(send, refusal).await,
+            Err((sink, refusal)) => return refused(stream(sink), refusal).await,
         };
         // The stream does not come back if an item was abandoned half sent.
         let ending = async { (handling.await, back.await) };
         match unless_gone(stopped, ending).await {
             None | Some((Ok(()), Err(_))) => Ok(Outcome::Gone),
             Some((Err(refusal), Err(_))) => Err(refusal),
-            Some((Err(refusal), Ok(send))) => refused(send, refusal).await,
-            Some((Ok(()), Ok(mut send))) => {
+            Some((Err(refusal), Ok(sink))) => refused(stream(sink), refusal).await,
+            Some((Ok(()), Ok(sink))) => {
+                let mut send = stream(sink);
                 let written = wire::write(&mut send, Frame::Done, Bytes::new()).await;
                 Ok(ended(&mut send, written.is_ok()))
             }
@@ -214,6 +216,15 @@ async fn refuse(send: &mut SendStream, refusal: &Refusal) {
     let text = Bytes::copy_from_slice(refusal.wire_text().as_bytes());
     let written = wire::write(send, Frame::Refuse { code: refusal.code, len: text.len() as u64 }, text).await;
     ended(send, written.is_ok());
+}
+
+/// The stream that a subscription was begun with.
+fn stream(sink: Sink) -> SendStream {
+    match sink {
+        Sink::Stream(send) => send,
+        #[cfg(feature = "testing")]
+        Sink::Memory(_) => unreachable!("this server's subscriptions are on streams"),
+    }
 }
 
 fn ended(send: &mut SendStream, written: bool) -> Outcome {
