@@ -52,7 +52,7 @@ pub enum Command {
         at: LogTime,
         /// Who.
         endpoint: EndpointId,
-        /// Which life of it: another one is not touched.
+        /// Which life of it; earlier ones go with it, a later one is not touched.
         incarnation: Incarnation,
     },
     /// What the leader folded from all nodes.

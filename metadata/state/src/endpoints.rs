@@ -62,13 +62,15 @@ impl Directory {
         }
     }
 
+    /// Removes this life of an endpoint, or an earlier one: a later life that goes without ever having been put is no reason for
+    /// an earlier one to stay.
     pub(crate) fn remove_endpoint(
         &mut self,
         id: &EndpointId,
         incarnation: Incarnation,
         changes: &mut Vec<DirectoryChange>,
     ) {
-        let Some(endpoint) = self.roster.endpoints.get(id).filter(|known| known.incarnation == incarnation) else {
+        let Some(endpoint) = self.roster.endpoints.get(id).filter(|known| known.incarnation <= incarnation) else {
             return;
         };
         self.specs_bytes -= codec::encode(endpoint).len() + contracts::encoded_bytes(&self.roster.contracts);

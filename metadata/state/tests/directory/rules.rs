@@ -165,13 +165,26 @@ fn what_ends_one_life_does_not_touch_another() {
         for command in [
             Command::Expire { at: AT, node: first_node(), incarnation },
             Command::Leave { at: AT, node: first_node(), incarnation },
-            Command::RemoveEndpoint { at: AT, endpoint, incarnation },
+            Command::RemoveEndpoint { at: AT, endpoint, incarnation: Incarnation::new(1) },
         ] {
             let applied = directory.apply(command);
             assert_eq!((applied.outcome, applied.changes), (Outcome::Done, vec![]));
         }
     }
     assert_eq!(directory.snapshot(), before);
+}
+
+#[test]
+fn a_life_of_an_endpoint_that_was_never_put_takes_the_one_before_with_it() {
+    let mut directory = Directory::new();
+    join(&mut directory, &node("a", 1));
+    put(&mut directory, &endpoint("e", 2, Some("a")));
+    directory.apply(Command::RemoveEndpoint {
+        at: AT,
+        endpoint: "e".parse().unwrap(),
+        incarnation: Incarnation::new(3),
+    });
+    assert!(directory.roster().endpoints.is_empty());
 }
 
 #[test]
