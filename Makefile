@@ -3,10 +3,14 @@
 CARGO ?= cargo
 # A workload to replay instead of the built-in one: make up TRACE=conversation.jsonl.zst
 TRACE ?=
+# Seeds of `make sim`; or one seed to replay, and how many steps of its history: make sim SEED=17 STEPS=40
+SEEDS ?= 5000
+SEED ?=
+STEPS ?=
 # Anything else for `weft up`: make up ARGS='--requests 500 --speed 2'
 ARGS ?=
 
-.PHONY: help up test verify fix bench deny doc setup
+.PHONY: help up test sim verify fix bench deny doc setup
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -19,6 +23,9 @@ up: setup ## build weft, start a cluster on loopback, replay a workload with and
 test: setup ## every test: values, worlds, real processes on loopback
 	$(CARGO) build --locked -p weft
 	$(CARGO) test --locked --workspace
+
+sim: setup ## the simulation, with thousands of seeds (SEEDS=…), or one replayed (SEED=…)
+	$(if $(SEED),SEED=$(SEED) $(if $(STEPS),STEPS=$(STEPS)),SEEDS=$(SEEDS)) $(CARGO) test --locked --workspace --test seeds -- --nocapture
 
 verify: setup ## what a reviewer checks first; writes nothing
 	$(CARGO) fmt --all --check

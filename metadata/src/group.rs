@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::error::{ClientWriteError, Fatal};
 use openraft::raft::ClientWriteResult;
 use openraft::{Raft, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::{RwLock, oneshot};
+use tokio::time::Instant;
 use weft_metadata_state::{Command, Outcome};
 use weft_types::LogTime;
 

@@ -1,8 +1,9 @@
 //! Handing leadership over: the leader takes no more commands, sees its successor through to the end of the log, and has it
 //! elected at once. Commands that come meanwhile wait, and go to the new leader.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 use weft_transport::{Fabric, Target};
 use weft_types::{Name, Role};

@@ -37,8 +37,11 @@ mod members;
 mod metrics;
 mod raft;
 mod revive;
+mod runtime;
 mod service;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod volume;
 
 pub use config::{Config, ConfigError, RaftConfig, SnapshotConfig, WalConfig};

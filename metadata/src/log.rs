@@ -50,7 +50,8 @@ pub(crate) use self::recovery::Sink;
 use self::writer::{Request, Writer};
 use crate::error::StoreError;
 use crate::metrics::Metrics;
-use crate::raft::{Entry, LogId, StorageError, Types, Vote};
+use crate::raft::{Entry, LogId, StorageError, Types, Vote, log_id};
+use crate::runtime::blocking;
 use crate::volume::Volume;
 
 /// Bytes of entries that go to a follower in one message, unless a single entry is larger: what a follower takes, writes
@@ -108,8 +109,10 @@ impl LogStore {
     ) -> Result<Self, StoreError> {
         let vote = vote::load(&*volume)?;
         let recovered = recovery::recover(&*volume, settings.tail_bytes_max, sink)?;
-        if vote.is_none() && recovered.contents.last().is_some() {
-            // Openraft saves a vote before its first entry; without it this member could vote twice in one term.
+        // Who forms a group writes its first entry, of term 0, and votes then. Every other entry comes after a vote: without it
+        // this member could vote twice in one term.
+        let first = Some(log_id(0, 0, 0));
+        if vote.is_none() && recovered.contents.last() > first {
             return Err(StoreError::Missing { file: volume.locate(vote::NAME) });
         }
         info!(
@@ -129,17 +132,11 @@ impl LogStore {
             segment_bytes: settings.segment_bytes,
             metrics,
             batch: writer::Batch::default(),
+            failed: None,
         };
         let (requests, queue) = mpsc::channel(REQUESTS_MAX);
         let (running, ended) = watch::channel(());
-        std::thread::Builder::new()
-            .name("weft-log".to_owned())
-            .spawn(move || {
-                writer.run(queue);
-                drop(running);
-            })
-            .map_err(|source| StoreError::io("start the writer thread of", volume.locate(""), source))?;
-        Ok(Self {
+        let store = Self {
             contents,
             vote: Arc::new(Mutex::new(vote)),
             committed_at_start: recovered.committed,
@@ -147,7 +144,23 @@ impl LogStore {
             disk_bytes,
             requests,
             ended,
-        })
+        };
+        #[cfg(feature = "testing")]
+        if crate::runtime::simulated::is() {
+            tokio::spawn(async move {
+                writer.simulate(queue).await;
+                drop(running);
+            });
+            return Ok(store);
+        }
+        std::thread::Builder::new()
+            .name("weft-log".to_owned())
+            .spawn(move || {
+                writer.run(queue);
+                drop(running);
+            })
+            .map_err(|source| StoreError::io("start the writer thread of", volume.locate(""), source))?;
+        Ok(store)
     }
 
     /// Index up to which entries are gone, since a snapshot covers them.
@@ -210,8 +223,8 @@ impl LogStore {
         if found.iter().all(|found| matches!(found, Found::Entry(_))) {
             return Ok(found.into_iter().filter_map(Found::into_entry).collect());
         }
-        let read = tokio::task::spawn_blocking(move || found.into_iter().map(load).collect::<io::Result<Vec<_>>>());
-        let entries = read.await.map_err(io::Error::other).flatten();
+        let read = blocking(move || found.into_iter().map(load).collect::<io::Result<Vec<_>>>()).await;
+        let entries = read.map_err(io::Error::other).flatten();
         entries.map_err(|error| StorageIOError::read_logs(AnyError::new(&error)).into())
     }
 }

@@ -30,6 +30,7 @@ use self::snapshot::{SnapshotFile, TakenOver, Temporary};
 use crate::error::StoreError;
 use crate::metrics::Metrics;
 use crate::raft::{CommandBytes, Entry, LogId, Reply, SnapshotMeta, StorageError, StoredMembership, Types};
+use crate::runtime::blocking;
 use crate::volume::{FileReader, FileWriter, TEMPORARY_SUFFIX, Volume};
 
 /// The applied state; clones are the same one.
@@ -46,6 +47,8 @@ struct Shared {
     /// Bytes of commands applied since the last snapshot (or start).
     unsnapshotted_bytes: AtomicU64,
     metrics: Metrics,
+    #[cfg(feature = "testing")]
+    observer: Option<Box<dyn crate::runtime::simulated::Observer>>,
 }
 
 /// Everything that changes with an entry.
@@ -79,6 +82,8 @@ impl Machine {
             snapshot: Mutex::new(meta),
             unsnapshotted_bytes: AtomicU64::new(0),
             metrics,
+            #[cfg(feature = "testing")]
+            observer: crate::runtime::simulated::take_observer(),
         };
         Ok(Self(Arc::new(shared)))
     }
@@ -127,6 +132,8 @@ impl Machine {
     }
 
     fn apply_entry(&self, entry: Entry, publish: bool) -> Result<Reply, CommandError> {
+        #[cfg(feature = "testing")]
+        let payload = entry.payload.clone();
         let (command, membership) = match entry.payload {
             EntryPayload::Blank => (None, None),
             EntryPayload::Normal(CommandBytes(bytes)) => {
@@ -141,6 +148,10 @@ impl Machine {
             state.membership = StoredMembership::new(Some(entry.log_id), membership);
         }
         let applied = command.map(|command| state.directory.apply(command));
+        #[cfg(feature = "testing")]
+        if let Some(observer) = &self.0.observer {
+            observer.applied(entry.log_id, &payload, applied.as_ref(), state.directory.log_time());
+        }
         let (outcome, changes) = applied.map_or((None, Vec::new()), |applied| (Some(applied.outcome), applied.changes));
         self.0.metrics.changes.inc_by(changes.len() as u64);
         if publish {
@@ -186,7 +197,7 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Box<SnapshotFile>) -> Result<(), StorageError> {
         let (machine, meta) = (self.clone(), meta.clone());
-        let installing = tokio::task::spawn_blocking(move || {
+        let installing = blocking(move || {
             let taken_over = match *snapshot {
                 SnapshotFile { taken_over: Some(taken_over), .. } => taken_over,
                 other => machine.copy(other)?,
@@ -202,7 +213,7 @@ impl RaftStateMachine<Types> for Machine {
             return Ok(None);
         }
         let volume = self.0.volume.clone();
-        let finding = tokio::task::spawn_blocking(move || snapshot::newest(&*volume));
+        let finding = blocking(move || snapshot::newest(&*volume));
         let found = match finding.await {
             Ok(found) => found.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
@@ -225,6 +236,10 @@ impl Machine {
         self.0.metrics.applied_index.set(i64::try_from(state.index()).unwrap_or(i64::MAX));
         info!(applied = state.index(), "took over a snapshot from the leader");
         self.0.metrics.snapshots_installed.inc();
+        #[cfg(feature = "testing")]
+        if let Some(observer) = &self.0.observer {
+            observer.jumped(meta.last_log_id);
+        }
         *self.0.snapshot.lock() = Some(meta);
         drop(state);
         Ok(())
@@ -255,7 +270,7 @@ pub(crate) struct Builder {
 impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
         let (machine, state) = (self.machine.clone(), self.state.clone());
-        let building = tokio::task::spawn_blocking(move || {
+        let building = blocking(move || {
             let meta = snapshot::meta(&state);
             let (file, bytes) = snapshot::save(&*machine.0.volume, &meta, &state.directory)?;
             info!(index = ?state.applied.map(|id| id.index), bytes, "snapshot written");

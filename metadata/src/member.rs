@@ -55,10 +55,16 @@ const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Metadata {
     member: MemberId,
-    group: Group,
-    log: LogStore,
-    fabric: Fabric,
+    running: Running,
     admin: Admin,
+}
+
+/// What runs of a member, its admin port apart.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) group: Group,
+    pub(crate) log: LogStore,
+    pub(crate) fabric: Fabric,
     /// Stops Raft and closes the fabric once told to.
     closer: JoinHandle<()>,
     /// Tells it to.
@@ -126,37 +132,24 @@ impl Metadata {
         let identity = Identity::from_pem(&pem.cert, &pem.key, &pem.ca)?;
         check_identity(&identity, config.member)?;
         let metrics = Metrics::register(&telemetry.registry)?;
-        let Store { volume, disk, log, machine } = open_store(&config, &identity, &metrics).await?;
+        let store = open_store(&config, &identity, &metrics).await?;
 
         let fabric_metrics = weft_transport::Metrics::register(&telemetry.registry);
         let fabric = Fabric::bind(config.fabric, Profile::Control, &identity, fabric_metrics)?;
-        let me = config.member.get();
-        let members: BTreeMap<u64, SocketAddr> = config.members.iter().map(|(id, addr)| (id.get(), *addr)).collect();
-        let network = Network::new(me, fabric.clone(), members.clone());
-        let raft = Raft::new(me, raft_config(&config)?, network, log.clone(), machine.clone()).await;
-        let raft = raft.map_err(|error| BindError::Raft(error.to_string()))?;
-        let waiting = Waiting::default();
-        let group = Group::new(me, raft, machine, waiting.clone(), config.raft.election_max);
-
-        let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
-        let stop = closing.clone().drop_guard();
-        let closer = tokio::spawn(close(group.clone(), fabric.clone(), tasks.clone(), closing.clone()));
-        let service = start_service(&config, &group, &fabric, &log, &metrics, &tasks, &closing);
-        let routes = Routes::new().calls_max(CALLS_MAX);
-        let routes = serve::routes(routes, &group.raft, disk, Incoming::new(volume));
-        fabric.serve(service.routes(handover::routes(hello::routes(routes, &group.raft, disk), &group.raft, disk)));
-        let forming = Forming { me, disk, members, fabric: fabric.clone(), raft: group.raft.clone(), waiting };
-        tasks.spawn(closing.clone().run_until_cancelled_owned(forming.run()));
-        let admin = match Admin::bind(config.admin, telemetry, hooks(&group, &log)).await {
+        let disk = store.disk;
+        let running = Running::start(&config, fabric, store, &metrics).await?;
+        let admin = match Admin::bind(config.admin, telemetry, hooks(&running.group, &running.log)).await {
             Ok(admin) => admin,
             Err(error) => {
-                drop(stop);
-                let _ = closer.await;
+                running.stop().await;
                 return Err(error.into());
             }
         };
-        info!(member = me, fabric = %fabric.local_addr(), admin = %admin.addr(), %disk, "metadata member serves");
-        Ok(Self { member: config.member, group, log, fabric, admin, closer, stop })
+        info!(
+            member = %config.member, fabric = %running.fabric.local_addr(), admin = %admin.addr(), %disk,
+            "metadata member serves",
+        );
+        Ok(Self { member: config.member, running, admin })
     }
 
     /// Which member this is.
@@ -168,7 +161,7 @@ impl Metadata {
     /// Bound fabric address.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        self.fabric.local_addr()
+        self.running.fabric.local_addr()
     }
 
     /// Bound admin address.
@@ -180,7 +173,7 @@ impl Metadata {
     /// Resolves when this member can take part no longer, with the reason: its disk failed, or its state did. The process
     /// should end then, so that a supervisor or an operator sees it.
     pub async fn failed(&self) -> String {
-        let mut metrics = self.group.raft.metrics();
+        let mut metrics = self.running.group.raft.metrics();
         match metrics.wait_for(|metrics| metrics.running_state.is_err()).await {
             Ok(metrics) => metrics.running_state.clone().map_or_else(|fatal| fatal.to_string(), |()| String::new()),
             Err(_) => "Raft has stopped".to_owned(),
@@ -190,22 +183,59 @@ impl Metadata {
     /// Hands leadership over, stops taking requests, tells watchers, leaves the group to the others, and closes log and ports; all within `within`.
     /// What was not acknowledged may be lost; what was is not.
     pub async fn drain(self, within: Duration) {
-        let Self { member, group, log, fabric, admin, closer, stop } = self;
+        let Self { member, running, admin } = self;
         let closing = async {
-            if group.leadership().is_some()
-                && let Err(error) = hand_over(&group, &fabric, None).await
+            if running.group.leadership().is_some()
+                && let Err(error) = hand_over(&running.group, &running.fabric, None).await
             {
                 info!(%member, "leadership is not handed over, and costs an election: {error}");
             }
-            drop(stop);
-            let _ = closer.await;
-            drop((group, fabric, admin));
-            log.close().await;
+            running.stop().await;
+            drop(admin);
         };
         match tokio::time::timeout(within, closing).await {
             Ok(()) => info!(%member, "metadata member drained"),
             Err(_) => warn!(%member, ?within, "metadata member did not drain in time and is dropped as it is"),
         }
+    }
+}
+
+impl Running {
+    /// Starts taking part, on a store that was recovered and a fabric that serves nothing yet.
+    pub(crate) async fn start(
+        config: &Config,
+        fabric: Fabric,
+        store: Store,
+        metrics: &Metrics,
+    ) -> Result<Self, BindError> {
+        let Store { volume, disk, log, machine } = store;
+        let me = config.member.get();
+        let members: BTreeMap<u64, SocketAddr> = config.members.iter().map(|(id, addr)| (id.get(), *addr)).collect();
+        let network = Network::new(me, fabric.clone(), members.clone());
+        let raft = Raft::new(me, raft_config(config)?, network, log.clone(), machine.clone()).await;
+        let raft = raft.map_err(|error| BindError::Raft(error.to_string()))?;
+        let waiting = Waiting::default();
+        let group = Group::new(me, raft, machine, waiting.clone(), config.raft.election_max);
+
+        let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
+        let stop = closing.clone().drop_guard();
+        let closer = tokio::spawn(close(group.clone(), fabric.clone(), tasks.clone(), closing.clone()));
+        let service = start_service(config, &group, &fabric, &log, metrics, &tasks, &closing);
+        let routes = Routes::new().calls_max(CALLS_MAX);
+        let routes = serve::routes(routes, &group.raft, disk, Incoming::new(volume));
+        fabric.serve(service.routes(handover::routes(hello::routes(routes, &group.raft, disk), &group.raft, disk)));
+        let forming = Forming { me, disk, members, fabric: fabric.clone(), raft: group.raft.clone(), waiting };
+        tasks.spawn(closing.run_until_cancelled_owned(forming.run()));
+        Ok(Self { group, log, fabric, closer, stop })
+    }
+
+    /// Stops everything, from the outside in, and returns when it has.
+    pub(crate) async fn stop(self) {
+        let Self { group, log, fabric, closer, stop } = self;
+        drop(stop);
+        let _ = closer.await;
+        drop((group, fabric));
+        log.close().await;
     }
 }
 

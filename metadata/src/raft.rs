@@ -24,6 +24,7 @@ openraft::declare_raft_types!(
         D = CommandBytes,
         R = Reply,
         Node = MemberNode,
+        AsyncRuntime = crate::runtime::Runtime,
         SnapshotData = SnapshotFile,
 );
 

@@ -22,9 +22,9 @@ pub(crate) mod status;
 pub(crate) mod watch;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tracing::info;
 use weft_index::ReportAck;
 use weft_metadata_proto::v1::{

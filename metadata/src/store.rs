@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::log::{LogSettings, LogStore};
 use crate::machine::{Machine, snapshot};
 use crate::metrics::Metrics;
-use crate::raft::DiskId;
+use crate::raft::{DiskId, Entry};
 use crate::volume::{LocalVolume, Volume, read_whole, remove_temporaries, replace_whole};
 
 /// File that says whose the data directory is, and which one.
@@ -43,7 +43,16 @@ impl Store {
         settings: LogSettings,
         metrics: Metrics,
     ) -> Result<Self, StoreError> {
-        let volume = open_volume(path)?;
+        Self::open_on(open_volume(path)?, owner, settings, metrics)
+    }
+
+    /// As [`Store::open`], on a volume that is open already.
+    pub(crate) fn open_on(
+        volume: Arc<dyn Volume>,
+        owner: &Owner,
+        settings: LogSettings,
+        metrics: Metrics,
+    ) -> Result<Self, StoreError> {
         let disk = owner.claim(&*volume)?;
         let (machine, log) = load(&volume, settings, &metrics)?;
         match (log.purged_index(), machine.snapshot_index()) {
@@ -59,21 +68,17 @@ impl Store {
 /// Reads snapshot and log, each once, at the same time: the log is read and checked on a thread of its own, and what is
 /// committed of it is applied as it comes, behind the snapshot.
 fn load(volume: &Arc<dyn Volume>, settings: LogSettings, metrics: &Metrics) -> Result<(Machine, LogStore), StoreError> {
+    #[cfg(feature = "testing")]
+    if crate::runtime::simulated::is() {
+        return load_in_turn(volume, settings, metrics);
+    }
     let (entries, read) = std::sync::mpsc::sync_channel(ENTRIES_AHEAD_MAX);
     std::thread::scope(|scope| {
         let log = scope.spawn(move || {
             let mut sink = |entry| entries.send(entry).map_err(|_| "the state it belongs to cannot be read".to_owned());
             LogStore::open_into(volume.clone(), settings, metrics.clone(), &mut sink)
         });
-        let applied = Machine::open(volume.clone(), metrics.clone()).and_then(|machine| {
-            let damaged = |reason| StoreError::Damaged { file: volume.locate("log-*"), offset: 0, reason };
-            for entry in &read {
-                let id = openraft::RaftLogId::get_log_id(&entry).to_owned();
-                machine.replay(entry).map_err(|reason| damaged(format!("entry {id}: {reason}")))?;
-            }
-            machine.replayed();
-            Ok(machine)
-        });
+        let applied = replay(volume, metrics, &read);
         drop(read);
         let log = log.join().unwrap_or_else(|_| {
             let panicked = std::io::Error::other("the thread that read it panicked");
@@ -83,6 +88,38 @@ fn load(volume: &Arc<dyn Volume>, settings: LogSettings, metrics: &Metrics) -> R
         let machine = applied?;
         Ok((machine, log?))
     })
+}
+
+/// As [`load`], on one thread, for a simulation.
+#[cfg(feature = "testing")]
+fn load_in_turn(
+    volume: &Arc<dyn Volume>,
+    settings: LogSettings,
+    metrics: &Metrics,
+) -> Result<(Machine, LogStore), StoreError> {
+    let mut entries = Vec::new();
+    let mut sink = |entry| {
+        entries.push(entry);
+        Ok(())
+    };
+    let log = LogStore::open_into(volume.clone(), settings, metrics.clone(), &mut sink)?;
+    Ok((replay(volume, metrics, entries)?, log))
+}
+
+/// Opens the state and applies the entries that come.
+fn replay(
+    volume: &Arc<dyn Volume>,
+    metrics: &Metrics,
+    entries: impl IntoIterator<Item = Entry>,
+) -> Result<Machine, StoreError> {
+    let machine = Machine::open(volume.clone(), metrics.clone())?;
+    let damaged = |reason| StoreError::Damaged { file: volume.locate("log-*"), offset: 0, reason };
+    for entry in entries {
+        let id = openraft::RaftLogId::get_log_id(&entry).to_owned();
+        machine.replay(entry).map_err(|reason| damaged(format!("entry {id}: {reason}")))?;
+    }
+    machine.replayed();
+    Ok(machine)
 }
 
 /// Opens a directory, made if it is not there, and removes what a crash left half-made.
@@ -119,7 +156,7 @@ impl Owner {
 
     /// Makes the directory ours, under an id of its own.
     pub(crate) fn write(&self, volume: &dyn Volume) -> std::io::Result<DiskId> {
-        let disk = DiskId(rand::random());
+        let disk = DiskId(crate::runtime::random());
         replace_whole(volume, OWNER_NAME, format!("{} {disk}\n", self.text()).as_bytes())?;
         Ok(disk)
     }

@@ -6,7 +6,7 @@
 //!   gone, or there in part, at a grain of [`SECTOR_BYTES`];
 //! - what was never written inside a created length reads as zero.
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) mod crash;
 mod local;
 mod stream;

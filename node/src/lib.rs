@@ -31,6 +31,8 @@ mod report;
 mod roll;
 mod serve;
 mod session;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use boot::BootError;
 pub use config::Config;

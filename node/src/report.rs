@@ -24,4 +24,6 @@ mod pace;
 mod reporter;
 
 pub(crate) use device::DeviceHeld;
+#[cfg(feature = "testing")]
+pub(crate) use outbox::Outbox;
 pub(crate) use reporter::{Attached, Reporter, ReporterHandle, Terms, Verdict};

@@ -17,7 +17,7 @@ use weft_types::{
     EndpointId, EndpointSpec, HolderGrant, Incarnation, IndexKey, MemberId, NodeId, NodeSpec, Role, Roster, ShardId,
 };
 
-use crate::attempts::Attempts;
+use crate::attempts::{Attempts, Jitter};
 use crate::group::Group;
 use crate::{Follower, FollowerMetrics, MetadataError};
 
@@ -31,6 +31,7 @@ pub(crate) const SHARD: ShardId = ShardId::new(0);
 pub struct MetadataClient {
     pub(crate) fabric: Fabric,
     pub(crate) group: Arc<Mutex<Group>>,
+    pub(crate) jitter: Jitter,
 }
 
 impl MetadataClient {
@@ -40,7 +41,14 @@ impl MetadataClient {
     /// If `members` is empty.
     #[must_use]
     pub fn new(fabric: Fabric, members: Vec<SocketAddr>) -> Self {
-        Self { fabric, group: Arc::new(Mutex::new(Group::new(members))) }
+        Self { fabric, group: Arc::new(Mutex::new(Group::new(members))), jitter: Jitter::new(rand::random()) }
+    }
+
+    /// As it is, but for the jitter of its pauses, which a simulation decides.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn with_jitter(self, seed: u64) -> Self {
+        Self { jitter: Jitter::new(seed), ..self }
     }
 
     /// Members known so far.
@@ -99,7 +107,7 @@ impl MetadataClient {
         self.write::<method::PutEndpoint, _>(&request, deadline).await
     }
 
-    /// Removes an endpoint, if it is still at this incarnation.
+    /// Removes an endpoint, unless it is at a later incarnation.
     ///
     /// # Errors
     /// No leader answered in time.
@@ -223,7 +231,7 @@ impl MetadataClient {
     where
         M: Method<Response = Reply<T>>,
     {
-        let mut attempts = Attempts::new(deadline);
+        let mut attempts = Attempts::new(deadline, &self.jitter);
         let mut member = self.group.lock().writer();
         let (mut failed, mut hinted) = (None, false);
         let mut last = "the deadline had passed".to_owned();
@@ -259,7 +267,7 @@ impl MetadataClient {
 
     /// Asks whoever answered last, then the others in turn.
     async fn read<M: Method>(&self, request: &M::Request, deadline: Duration) -> Result<M::Response, MetadataError> {
-        let mut attempts = Attempts::new(deadline);
+        let mut attempts = Attempts::new(deadline, &self.jitter);
         let mut member = self.group.lock().reader();
         let mut last = "the deadline had passed".to_owned();
         while let Some(limit) = attempts.next() {

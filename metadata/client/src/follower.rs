@@ -168,7 +168,7 @@ impl WatchEnd {
 
 /// Follows one member after another, until the fabric is closed.
 async fn follow(shared: Arc<Shared>, client: MetadataClient) {
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::new(&client.jitter);
     let mut resume = None;
     // Told once, not at every attempt.
     let mut alone = false;
@@ -181,7 +181,7 @@ async fn follow(shared: Arc<Shared>, client: MetadataClient) {
         }
         shared.metrics.ended(end.reason());
         if session.following {
-            backoff = Backoff::new();
+            backoff = Backoff::new(&client.jitter);
             alone = false;
             info!(%member, reason = %end, "a watch of the directory ended; trying the next member");
         } else if !std::mem::replace(&mut alone, true) {

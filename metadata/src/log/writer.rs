@@ -76,6 +76,8 @@ pub(crate) struct Writer {
     /// Bytes of all segments, for whoever asks.
     pub(crate) disk_bytes: Arc<AtomicU64>,
     pub(crate) batch: Batch,
+    /// Why nothing can be written any more.
+    pub(crate) failed: Option<String>,
 }
 
 /// Records that are encoded and not yet written.
@@ -92,31 +94,43 @@ impl Writer {
     /// Serves requests until every sender is gone.
     pub(crate) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         self.measure();
-        let mut failed = None;
         while let Some(first) = requests.blocking_recv() {
-            let mut group = vec![first];
-            let mut bytes = size(&group[0]);
-            while bytes < BATCH_BYTES_MAX
-                && let Ok(next) = requests.try_recv()
-            {
-                bytes += size(&next);
-                group.push(next);
-            }
-            let (waiters, result) = match &failed {
-                Some(reason) => {
-                    (group.into_iter().filter_map(waiter).collect(), Err(io::Error::other(String::clone(reason))))
-                }
-                None => self.serve(group),
-            };
-            if let Err(cause) = &result
-                && failed.is_none()
-            {
-                error!(%cause, "the log cannot be written any more; this member stops taking part");
-                failed = Some(format!("the log failed before: {cause}"));
-            }
-            for waiter in waiters {
-                waiter.tell(&result);
-            }
+            self.batch(first, &mut requests);
+        }
+    }
+
+    /// As [`Writer::run`], in a simulation: as a task, which takes the time that a device would.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn simulate(mut self, mut requests: mpsc::Receiver<Request>) {
+        self.measure();
+        while let Some(first) = requests.recv().await {
+            crate::runtime::simulated::pause().await;
+            self.batch(first, &mut requests);
+        }
+    }
+
+    /// Makes the request and whatever waits behind it durable, and tells whoever asked.
+    fn batch(&mut self, first: Request, requests: &mut mpsc::Receiver<Request>) {
+        let mut group = vec![first];
+        let mut bytes = size(&group[0]);
+        while bytes < BATCH_BYTES_MAX
+            && let Ok(next) = requests.try_recv()
+        {
+            bytes += size(&next);
+            group.push(next);
+        }
+        let (waiters, result) = match &self.failed {
+            Some(reason) => (group.into_iter().filter_map(waiter).collect(), Err(io::Error::other(reason.clone()))),
+            None => self.serve(group),
+        };
+        if let Err(cause) = &result
+            && self.failed.is_none()
+        {
+            error!(%cause, "the log cannot be written any more; this member stops taking part");
+            self.failed = Some(format!("the log failed before: {cause}"));
+        }
+        for waiter in waiters {
+            waiter.tell(&result);
         }
     }
 

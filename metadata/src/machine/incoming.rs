@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::snapshot::{self, SnapshotFile, TakenOver, Temporary};
 use crate::raft::SnapshotMeta;
+use crate::runtime::blocking;
 use crate::volume::{FileReader, TEMPORARY_SUFFIX, Volume, VolumeFile};
 
 /// Takes pieces; one snapshot at a time.
@@ -69,7 +70,7 @@ impl Incoming {
         let mut partial = self.partial.lock().await;
         let before = partial.take().filter(|partial| partial.is_of(&piece));
         let incoming = self.clone();
-        let taking = tokio::task::spawn_blocking(move || incoming.take_blocking(before, piece));
+        let taking = blocking(move || incoming.take_blocking(before, piece));
         match taking.await.map_err(|error| error.to_string())?? {
             (Some(kept), taken) => {
                 *partial = Some(kept);

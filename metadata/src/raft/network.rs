@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::error::{
     Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Timeout, Unreachable,
@@ -12,6 +12,7 @@ use openraft::network::{Backoff, RPCOption, RPCTypes, RaftNetwork, RaftNetworkFa
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
 use openraft::{OptionalSend, Snapshot};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tracing::{info, warn};
 use weft_transport::{CallError, Fabric, Target};
 use weft_types::rpc::Method;

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::network::Peer;
 use super::wire::{InstallSnapshot, SNAPSHOT_CHUNK_BYTES, SnapshotMessage, SnapshotReply};
 use super::{Types, Vote};
+use crate::runtime::blocking;
 
 /// Pieces that may fail one after another before openraft is told. It begins again at its next heartbeat, with whatever
 /// snapshot is then the newest.
@@ -31,6 +32,7 @@ pub(crate) async fn send(
     option: &RPCOption,
 ) -> Result<SnapshotResponse<u64>, SendError> {
     tokio::select! {
+        biased;
         closed = cancel => Err(closed.into()),
         sent = send_all(peer, vote, snapshot, option) => sent,
     }
@@ -71,7 +73,7 @@ async fn send_all(
             }
         }
         let (file, len) = (file.clone(), (bytes - offset).min(SNAPSHOT_CHUNK_BYTES as u64));
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = blocking(move || {
             let mut piece = vec![0; usize::try_from(len).map_err(std::io::Error::other)?];
             file.read_at(offset, &mut piece)?;
             Ok(piece)

@@ -2,9 +2,9 @@
 //! when enough bytes were applied since the last.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use weft_metadata_state::{Command, Limits, Outcome};
@@ -62,6 +62,7 @@ impl Chores {
             self.metrics.observe(&self.group.metrics(), leads.is_some());
             let Some(leadership) = leads else { continue };
             let done = tokio::select! {
+                biased;
                 done = self.lead(leadership) => done,
                 () = closing.cancelled() => return,
             };

@@ -4,9 +4,10 @@
 //! keeps alive is never expired by a change of leader. Pure: `now` is an argument.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use weft_types::{Incarnation, NodeId, NodeSpec};
 
 /// Leases of one leadership at a time. There is one a node of the roster, so the directory's limit on nodes bounds it.

@@ -93,13 +93,14 @@ impl Watch<'_> {
             }
             let heartbeat = silent_since + WatchItem::HEARTBEAT_EVERY;
             tokio::select! {
+                biased;
+                () = self.watches.closing.cancelled() => return Err(End::CutOff(CutOff::Closing)),
                 _ = progress.changed() => {}
                 () = tokio::time::sleep_until(heartbeat) => {
                     self.heartbeat(reached).await?;
                     silent_since = Instant::now();
                 }
                 () = self.publisher.closed() => return Err(End::Gone),
-                () = self.watches.closing.cancelled() => return Err(End::CutOff(CutOff::Closing)),
             }
         }
     }

@@ -76,6 +76,7 @@ impl CrashVolume {
     }
 
     /// A copy of which everything is durable, with one bit of one file flipped.
+    #[cfg(test)]
     pub(crate) fn with_bit_flipped(&self, name: &str, bit: usize) -> Self {
         let power = Arc::new(Power::default());
         let copy = |(name, file): (&String, &Arc<CrashFile>)| (name.clone(), file.settled(power.clone()));
@@ -86,6 +87,7 @@ impl CrashVolume {
     }
 
     /// Bytes of a file up to the last that is not zero.
+    #[cfg(test)]
     pub(crate) fn written(&self, name: &str) -> usize {
         let names = self.names.lock();
         let content = names.current[name].content.lock();
@@ -145,11 +147,16 @@ impl CrashFile {
         Arc::new(Self { content: Mutex::new(content), power })
     }
 
+    #[cfg(test)]
     fn settled(&self, power: Arc<Power>) -> Arc<Self> {
         let current = self.content.lock().current.clone();
         let content = Content { durable: current.clone(), current, dirty: BTreeSet::new() };
         Arc::new(Self { content: Mutex::new(content), power })
     }
+}
+
+fn place(offset: u64) -> usize {
+    usize::try_from(offset).expect("files in memory are small")
 }
 
 impl Volume for CrashVolume {
@@ -159,7 +166,7 @@ impl Volume for CrashVolume {
 
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn VolumeFile>> {
         self.power.use_some()?;
-        let content = Content { current: vec![0; usize::try_from(len).unwrap()], ..Content::default() };
+        let content = Content { current: vec![0; place(len)], ..Content::default() };
         let file = Arc::new(CrashFile { content: Mutex::new(content), power: self.power.clone() });
         self.names.lock().change(Change::Put(name.to_owned(), file.clone()));
         Ok(file)
@@ -204,7 +211,7 @@ impl VolumeFile for CrashFile {
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
         let content = self.content.lock();
-        let offset = usize::try_from(offset).unwrap();
+        let offset = place(offset);
         let found = content.current.get(offset..offset + bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         bytes.copy_from_slice(found);
         Ok(())
@@ -212,8 +219,11 @@ impl VolumeFile for CrashFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut content = self.content.lock();
-        let offset = usize::try_from(offset).unwrap();
+        let offset = place(offset);
         let end = offset + bytes.len();
+        if content.current.len() < end {
+            content.current.resize(end, 0);
+        }
         content.current[offset..end].copy_from_slice(bytes);
         content.dirty.extend(offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES));
         drop(content);
@@ -223,7 +233,7 @@ impl VolumeFile for CrashFile {
 
     fn zero_from(&self, offset: u64) -> io::Result<()> {
         let len = self.content.lock().current.len();
-        let offset = usize::try_from(offset).unwrap();
+        let offset = place(offset);
         self.write_at(offset as u64, &vec![0; len - offset])
     }
 

@@ -56,7 +56,7 @@ pub(crate) struct Found {
 
 /// What an answer meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Answered {
+pub(crate) struct Answered {
     /// Reports that it acknowledges.
     pub(super) acknowledged: usize,
     /// Blocks that were put right.
@@ -185,7 +185,7 @@ impl Outbox {
     }
 
     /// Takes in the answer to one report.
-    pub(super) fn answered(&mut self, ack: ReportAck) -> Answered {
+    pub(crate) fn answered(&mut self, ack: ReportAck) -> Answered {
         let before = self.reports.len();
         let mut answered = Answered::default();
         match ack {

@@ -34,7 +34,7 @@ const LADDER: &[(&str, &[&str])] = &[
 ];
 
 /// The binary and the tests may depend on anything, and nothing on them.
-const TOP: &[&str] = &["weft", "weft-tidy", "weft-cluster-tests"];
+const TOP: &[&str] = &["weft", "weft-tidy", "weft-cluster-tests", "weft-sim-tests"];
 
 /// What tests of any crate may use besides: certificates, and a real peer (or engine) to talk to.
 const DEV: &[&str] = &[

@@ -1,0 +1,24 @@
+//! Twins: with a guard off, the simulation must notice.
+
+use weft_sim_tests::{Guards, Run};
+
+/// Of some seeds, how many noticed a violation of one of these.
+fn noticed(guards: Guards, seeds: std::ops::Range<u64>, invariants: &[&str]) -> usize {
+    let run = |seed| Run { guards, ..Run::of(seed) }.run();
+    let says = |violation: &String| invariants.iter().any(|invariant| violation.contains(invariant));
+    seeds.filter(|seed| run(*seed).violations.iter().any(says)).count()
+}
+
+#[test]
+fn disks_that_do_not_sync_lose_what_was_acknowledged() {
+    let guards = Guards { disks_sync: false, ..Guards::default() };
+    let lost = noticed(guards, 0..25, &["what is committed never changes", "no acknowledged fact is lost"]);
+    assert!(lost >= 3, "of 25 runs without syncs only {lost} lost something");
+}
+
+#[test]
+fn reports_that_are_not_sent_again_leave_the_index_wrong() {
+    let guards = Guards { retransmit: false, ..Guards::default() };
+    let wrong = noticed(guards, 0..10, &["the index equals the holdings once quiet"]);
+    assert!(wrong >= 3, "of 10 runs without retransmission only {wrong} ended with a wrong index");
+}
