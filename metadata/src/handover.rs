@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 use weft_transport::{Fabric, Target};
 use weft_types::{Name, Role};
 
@@ -30,7 +30,9 @@ pub(crate) enum HandoverError {
     Nobody,
     #[error("member {successor} did not get to the end of the log within {WITHIN:?}, and was not made to lead")]
     Behind { successor: u64 },
-    #[error("member {successor} did not lead within {WITHIN:?}; an election finds the next leader")]
+    #[error(
+        "member {successor} does not lead: it could not be told, or did not within {WITHIN:?}; an election finds the next leader"
+    )]
     NotTaken { successor: u64 },
     #[error("{0}")]
     Stopped(String),
@@ -64,13 +66,15 @@ pub(crate) async fn hand_over(group: &Group, fabric: &Fabric, to: Option<u64>) -
     }
     while let Some(aside) = asides.join_next().await {
         if let Ok(Err(error)) = aside {
-            warn!("a member does not make way for the next leader: {error}");
+            // It is going away too, or cut off. Its vote may not be needed; if it is, an election finds the next leader.
+            info!("a member does not make way for the next leader: {error}");
         }
     }
     step_aside(&group.raft, vote, successor).await.map_err(HandoverError::Stopped)?;
     let next = node(successor)?;
     if let Err(error) = fabric.call::<TakeOver>(&target(successor, next), &message(next), ANSWER_WITHIN).await {
-        warn!(successor, "the next leader was not told: {error}");
+        info!(successor, "the next leader was not told: {error}");
+        return Err(HandoverError::NotTaken { successor });
     }
     let mut metrics = group.raft.metrics();
     let leads = metrics.wait_for(|metrics| metrics.current_leader.is_some_and(|leader| leader != group.me));

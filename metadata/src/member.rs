@@ -190,8 +190,9 @@ impl Metadata {
             {
                 info!(%member, "leadership is not handed over, and costs an election: {error}");
             }
-            running.stop().await;
+            // Its routes hold on to the log, which ends when nobody does.
             drop(admin);
+            running.stop().await;
         };
         match tokio::time::timeout(within, closing).await {
             Ok(()) => info!(%member, "metadata member drained"),

@@ -12,10 +12,8 @@ use tracing_subscriber::{EnvFilter, Layer, fmt as text};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// Filter directives of `tracing`, such as `info` or `info,weft_node=debug`. Default
-    /// `info,openraft=error,openraft::replication=off,openraft::core::raft_core=off`: that library tells every step of its own, warns of what is normal
-    /// while a group forms or elects, and calls every message and vote that a silent member does not answer an error; weft says once
-    /// that a member is silent.
+    /// Filter directives of `tracing`, such as `info` or `info,weft_node=debug`. Default `info,openraft=off`: that library
+    /// calls an error what is normal while a group forms, elects or stops, and what stops a member weft says itself.
     pub level: String,
     /// How a line looks. Default `text`.
     pub format: LogFormat,
@@ -33,10 +31,7 @@ pub enum LogFormat {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self {
-            level: "info,openraft=error,openraft::replication=off,openraft::core::raft_core=off".to_owned(),
-            format: LogFormat::Text,
-        }
+        Self { level: "info,openraft=off".to_owned(), format: LogFormat::Text }
     }
 }
 
