@@ -122,7 +122,7 @@ impl Group {
 
     fn stamp(&self) -> LogTime {
         let term = self.raft.metrics().borrow().current_term;
-        let applied = self.machine.state().directory.log_time();
+        let applied = self.machine.glance().log_time;
         self.clock.lock().stamp(term, applied, Instant::now())
     }
 }

@@ -9,23 +9,29 @@
 //! # Invariants
 //! - the directory, the last applied log id and the end of the feed move together, under one write lock: a watcher that
 //!   takes a snapshot at an index gets every change after it from the feed;
+//! - applying an entry of reports takes milliseconds: it runs beside the runtime's workers, and what calls need meanwhile is
+//!   in the [`Glance`] that the entry before it left behind;
 //! - what was applied is durable in the log or in a snapshot; after a restart the newest snapshot is loaded and openraft
 //!   applies the log behind it again, once a leader says how much of it is committed.
 
 pub(crate) mod feed;
+mod glance;
 pub(crate) mod incoming;
 pub(crate) mod snapshot;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing::info;
-use weft_metadata_state::{Command, CommandError, Directory};
+use weft_metadata_state::{Command, CommandError, Directory, DirectoryChange};
 
 use self::feed::Feed;
+use self::glance::Glance;
 use self::snapshot::{SnapshotFile, TakenOver, Temporary};
 use crate::error::StoreError;
 use crate::metrics::Metrics;
@@ -40,6 +46,7 @@ pub(crate) struct Machine(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     state: RwLock<State>,
+    glance: ArcSwap<Glance>,
     feed: Feed,
     volume: Arc<dyn Volume>,
     /// What the newest snapshot on disk covers.
@@ -76,6 +83,7 @@ impl Machine {
         }
         let feed = Feed::new(state.index(), state.directory.log_time());
         let shared = Shared {
+            glance: ArcSwap::new(Glance::anew(&state)),
             state: RwLock::new(state),
             feed,
             volume,
@@ -88,9 +96,14 @@ impl Machine {
         Ok(Self(Arc::new(shared)))
     }
 
-    /// The state as applied so far. Hold it briefly: applying waits.
+    /// The state as applied so far. It waits while an entry is being applied; and holding it, applying waits.
     pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
         self.0.state.read()
+    }
+
+    /// What the last entry left behind; never waits.
+    pub(crate) fn glance(&self) -> Arc<Glance> {
+        self.0.glance.load_full()
     }
 
     /// Log index that the newest snapshot covers.
@@ -154,6 +167,11 @@ impl Machine {
         }
         let (outcome, changes) = applied.map_or((None, Vec::new()), |applied| (Some(applied.outcome), applied.changes));
         self.0.metrics.changes.inc_by(changes.len() as u64);
+        let roster_stays = changes.iter().all(|change| matches!(change, DirectoryChange::Blocks(_)));
+        self.0.glance.store(match roster_stays {
+            true => Glance::of(&state, self.glance().roster.clone()),
+            false => Glance::anew(&state),
+        });
         if publish {
             self.0.feed.publish(entry.log_id.index, state.directory.log_time(), changes);
         }
@@ -176,13 +194,15 @@ impl RaftStateMachine<Types> for Machine {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let mut replies = Vec::new();
-        for entry in entries {
-            let id = entry.log_id;
-            replies
-                .push(self.apply_entry(entry, true).map_err(|error| StorageIOError::apply(id, AnyError::new(&error)))?);
-        }
-        Ok(replies)
+        let applied = beside_the_worker(|| {
+            let mut replies = Vec::new();
+            for entry in entries {
+                let id = entry.log_id;
+                replies.push(self.apply_entry(entry, true).map_err(|error| (id, error))?);
+            }
+            Ok(replies)
+        });
+        applied.map_err(|(id, error): (LogId, CommandError)| StorageIOError::apply(id, AnyError::new(&error)).into())
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
@@ -231,6 +251,7 @@ impl Machine {
         let mut state = self.0.state.write();
         // What was before is large: it is dropped once nobody waits for the lock.
         let _before = std::mem::replace(&mut *state, taken);
+        self.0.glance.store(Glance::anew(&state));
         self.0.feed.jump(state.index(), state.directory.log_time());
         self.0.unsnapshotted_bytes.store(0, Ordering::Relaxed);
         self.0.metrics.applied_index.set(i64::try_from(state.index()).unwrap_or(i64::MAX));
@@ -257,6 +278,14 @@ impl Machine {
         writer.finish().map_err(text)?;
         let (_, state) = snapshot::read(FileReader::new(file).map_err(text)?)?;
         Ok(TakenOver { temporary, state })
+    }
+}
+
+/// Runs what takes milliseconds, and lets another thread take over the worker's other tasks if there may be one.
+fn beside_the_worker<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => work(),
+        _ => tokio::task::block_in_place(work),
     }
 }
 

@@ -34,7 +34,7 @@ use weft_metadata_proto::v1::{
 };
 use weft_metadata_state::{Command, Outcome};
 use weft_transport::{Peer, Refusal, RefusalCode, Routes};
-use weft_types::{EndpointId, HolderGrant, HolderId, HolderKey, LogTime, MemberId, NodeId, Role, ShardId};
+use weft_types::{EndpointId, HolderGrant, HolderId, HolderKey, LogTime, MemberId, NodeId, Role, Roster, ShardId};
 
 use self::leases::Leases;
 use self::reports::{Folder, ReportError};
@@ -139,11 +139,8 @@ impl Service {
         let Some(leadership) = self.group.leadership() else {
             return Ok(Reply::NotLeader { leader: self.group.leader_addr() });
         };
-        let known = {
-            let state = self.group.machine.state();
-            let node = state.directory.roster().nodes.get(&request.node);
-            node.is_some_and(|node| node.incarnation == request.incarnation)
-        };
+        let roster = &self.group.machine.glance().roster;
+        let known = roster.nodes.get(&request.node).is_some_and(|node| node.incarnation == request.incarnation);
         if known {
             self.leases.renew(leadership, &request.node, request.incarnation, Instant::now());
         }
@@ -218,8 +215,8 @@ impl Service {
 
     #[expect(clippy::unused_async, reason = "handlers have one shape")]
     async fn roster(&self, _peer: &Peer, _request: RosterRequest) -> Answer<RosterResponse> {
-        let state = self.group.machine.state();
-        Ok(RosterResponse { applied: state.index(), roster: state.directory.roster().clone() })
+        let glance = self.group.machine.glance();
+        Ok(RosterResponse { applied: glance.index, roster: Roster::clone(&glance.roster) })
     }
 
     #[expect(clippy::unused_async, reason = "handlers have one shape")]
@@ -247,15 +244,14 @@ impl Service {
 
     /// Whether the endpoint is attached to the peer. One that nobody knows is nobody's: removing it does nothing.
     fn is_of(&self, peer: &Peer, endpoint: &EndpointId) -> bool {
-        let state = self.group.machine.state();
-        let known = state.directory.roster().endpoints.get(endpoint);
+        let glance = self.group.machine.glance();
+        let known = glance.roster.endpoints.get(endpoint);
         known.is_none_or(|known| known.node.as_ref().is_some_and(|node| node.name() == &peer.name))
     }
 
     /// Every holder is the peer's, or is gone, which the directory answers as fenced.
     fn check_holders(&self, peer: &Peer, holders: impl Iterator<Item = HolderId>) -> Result<(), Refusal> {
-        let state = self.group.machine.state();
-        let roster = state.directory.roster();
+        let roster = &self.group.machine.glance().roster;
         for grant in holders.filter_map(|holder| roster.holders.get(&holder)) {
             let node = match &grant.key {
                 HolderKey::Node { node, .. } => Some(node),

@@ -21,10 +21,11 @@ pub enum Profile {
 /// # Datagram size
 /// Larger datagrams are the largest gain there is: 8,952 bytes cost 40 % of the processor time that 1,452 do. They are safe
 /// only where the whole path carries them, so by default:
-/// - `Control` begins at 1,200 bytes, which every path carries, and searches up to 1,452;
-/// - `Bulk` on loopback uses 8,952 from the first packet;
-/// - `Bulk` elsewhere begins at 1,200 and searches up to 8,952 (quinn's probing, RFC 8899): a jumbo network is found within a
-///   few round trips, any other one stays at what it carries.
+/// - loopback uses 8,952 from the first packet;
+/// - any other path begins at 1,200, which every path carries, and searches up to 8,952 (quinn's probing, RFC 8899): a jumbo
+///   network is found within a few round trips, any other one stays at what it carries.
+///
+/// That goes for `Control` too: a metadata leader takes in megabytes of reports a second and sends them on to each member.
 ///
 /// [`Profile::with_datagram_bytes`] pins the size instead, for networks known to carry it and no other. Each end states the
 /// largest datagram it takes, and the other end never sends a larger one after the handshake; a pinned size that the path
@@ -37,8 +38,6 @@ pub struct Tuning {
 
 /// UDP payload of a 9,000-byte Ethernet frame less IPv6 and UDP headers.
 const JUMBO_BYTES: u16 = 8952;
-/// UDP payload of a 1,500-byte Ethernet frame less IPv6 and UDP headers.
-const ETHERNET_BYTES: u16 = 1452;
 
 /// A path inside a datacentre takes well under this; quinn's 333 ms would make the first retry of a lost packet a second late.
 const INITIAL_RTT: Duration = Duration::from_millis(50);
@@ -63,9 +62,10 @@ impl Profile {
     }
 
     /// Socket buffers, bytes each way. Bulk: bursts of a full congestion window must fit, or loopback itself loses packets.
+    /// Control: a report of every node of a rack may arrive at once, 64 of them with 4,096 changes each.
     pub(crate) const fn socket_buffer_bytes(self) -> usize {
         match self {
-            Self::Control => 1 << 20,
+            Self::Control => 4 << 20,
             Self::Bulk => 8 << 20,
         }
     }
@@ -106,10 +106,7 @@ impl Tuning {
 
     /// Largest datagram that any connection of the socket sends or takes.
     pub(crate) fn datagram_bytes_max(self) -> u16 {
-        self.datagram_bytes.unwrap_or(match self.profile {
-            Profile::Control => ETHERNET_BYTES,
-            Profile::Bulk => JUMBO_BYTES,
-        })
+        self.datagram_bytes.unwrap_or(JUMBO_BYTES)
     }
 
     /// Settings of a connection with a peer at `remote`.
@@ -130,7 +127,7 @@ impl Tuning {
             // Without loss no better than CUBIC; with 0.1 % of it, five times as fast.
             config.congestion_controller_factory(Arc::new(BbrConfig::default()));
         }
-        let loopback = (self.profile == Profile::Bulk && remote.is_loopback()).then_some(JUMBO_BYTES);
+        let loopback = remote.is_loopback().then_some(JUMBO_BYTES);
         if let Some(pinned) = self.datagram_bytes.or(loopback) {
             // Pinned: the black-hole detector must not take a burst of loss for a smaller path.
             config.initial_mtu(pinned).min_mtu(pinned).mtu_discovery_config(None);

@@ -79,10 +79,8 @@ impl Chores {
     }
 
     async fn expire(&self, leadership: u64) -> Result<(), ProposeError> {
-        let expired = {
-            let state = self.group.machine.state();
-            self.leases.expired(leadership, state.directory.roster().nodes.values(), Instant::now())
-        };
+        let roster = self.group.machine.glance().roster.clone();
+        let expired = self.leases.expired(leadership, roster.nodes.values(), Instant::now());
         for (node, incarnation) in expired {
             warn!(%node, %incarnation, lease = ?self.leases.term(), "node did not keep alive; its holders are retired");
             self.metrics.expired_nodes.inc();
@@ -92,15 +90,14 @@ impl Chores {
     }
 
     async fn sweep(&self) -> Result<(), ProposeError> {
-        let due = self.group.machine.state().directory.sweep_due();
-        if due {
+        if self.group.machine.glance().sweep_due {
             self.group.propose(|at| Command::Sweep { at, budget: SWEEP_BUDGET }).await?;
         }
         Ok(())
     }
 
     async fn agree_on_limits(&self) -> Result<(), ProposeError> {
-        let (limits, agreed) = (self.limits, self.group.machine.state().directory.limits());
+        let (limits, agreed) = (self.limits, self.group.machine.glance().limits);
         if limits == agreed {
             return Ok(());
         }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weft_index::{Report, ReportAck};
@@ -26,7 +26,8 @@ const BYTES_MAX: usize = 64 << 20;
 /// Entries of reports that may be in flight. More only lengthens the wait: four keep log, network and apply busy at once.
 const ENTRIES_IN_FLIGHT_MAX: usize = 4;
 
-/// How long a fold waits for company while another is in flight. It costs a report that much at most, and saves a sync.
+/// How long a fold waits for company while another is in flight. It costs a report that much at most, and saves a sync; once
+/// nothing is in flight any more, waiting would save none.
 const WINDOW: Duration = Duration::from_millis(2);
 
 /// Where handlers hand reports in. Clone is cheap.
@@ -56,6 +57,52 @@ struct Submission {
     answer: oneshot::Sender<Acks>,
     /// Its share of [`BYTES_MAX`], until it is answered.
     _room: OwnedSemaphorePermit,
+}
+
+/// Entries of reports in flight.
+#[derive(Clone, Debug)]
+struct InFlight {
+    room: Arc<Semaphore>,
+    /// Told when one of them has come through.
+    ended: Arc<Notify>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Flight {
+    permit: Option<OwnedSemaphorePermit>,
+    all: InFlight,
+}
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self { room: Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT_MAX)), ended: Arc::default() }
+    }
+}
+
+impl InFlight {
+    fn none(&self) -> bool {
+        self.room.available_permits() == ENTRIES_IN_FLIGHT_MAX
+    }
+
+    /// Nothing is in flight but what is being folded, which has its room already.
+    async fn landed(&self) {
+        while self.room.available_permits() + 1 < ENTRIES_IN_FLIGHT_MAX {
+            self.ended.notified().await;
+        }
+    }
+
+    async fn room(&self) -> Flight {
+        let permit = self.room.clone().acquire_owned().await.expect("nobody closes it");
+        Flight { permit: Some(permit), all: self.clone() }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        drop(self.permit.take());
+        self.all.ended.notify_one();
+    }
 }
 
 /// What goes into one entry.
@@ -93,14 +140,15 @@ impl Folder {
 }
 
 async fn fold(group: Group, metrics: Metrics, mut submissions: mpsc::Receiver<Submission>, tasks: TaskTracker) {
-    let in_flight = Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT_MAX));
+    let in_flight = InFlight::default();
     let mut next = submissions.recv().await;
     while let Some(first) = next.take() {
-        let busy = in_flight.available_permits() < ENTRIES_IN_FLIGHT_MAX;
-        let permit = in_flight.clone().acquire_owned().await.expect("nobody closes it");
+        let busy = !in_flight.none();
+        let permit = in_flight.room().await;
         let mut fold = Fold::default();
         fold.add(first);
-        next = fold.fill(&mut submissions, if busy { WINDOW } else { Duration::ZERO }).await;
+        let window = if busy { WINDOW } else { Duration::ZERO };
+        next = fold.fill(&mut submissions, window, &in_flight).await;
         metrics.report_entries.inc();
         metrics.reports.inc_by(fold.reports.len() as u64);
         let (reports, answers) = (fold.reports, fold.answers);
@@ -125,14 +173,25 @@ impl Fold {
         self.bytes += submission.bytes;
     }
 
-    /// Takes what waits, and what comes within `window`. Returns the one that did not fit.
-    async fn fill(&mut self, submissions: &mut mpsc::Receiver<Submission>, window: Duration) -> Option<Submission> {
-        let closes = tokio::time::Instant::now() + window;
+    /// Takes what waits, and what comes within `window` while another is in flight. Returns the one that did not fit.
+    async fn fill(
+        &mut self,
+        submissions: &mut mpsc::Receiver<Submission>,
+        window: Duration,
+        in_flight: &InFlight,
+    ) -> Option<Submission> {
+        let closes = tokio::time::sleep(window);
+        tokio::pin!(closes);
         loop {
             let submission = match submissions.try_recv() {
                 Ok(submission) => submission,
                 Err(_) if window.is_zero() => return None,
-                Err(_) => tokio::time::timeout_at(closes, submissions.recv()).await.ok().flatten()?,
+                Err(_) => tokio::select! {
+                    biased;
+                    submission = submissions.recv() => submission?,
+                    () = &mut closes => return None,
+                    () = in_flight.landed() => return None,
+                },
             };
             if !self.fits(&submission) {
                 return Some(submission);
@@ -144,7 +203,7 @@ impl Fold {
 
 type Answers = Vec<(usize, oneshot::Sender<Acks>, OwnedSemaphorePermit)>;
 
-async fn answer(proposed: Proposed, answers: Answers, _in_flight: OwnedSemaphorePermit) {
+async fn answer(proposed: Proposed, answers: Answers, _flight: Flight) {
     let acks = match proposed.outcome().await {
         Ok(Outcome::Reports(acks)) => acks,
         Ok(other) => unreachable!("a command of reports gave {other:?}"),
