@@ -10,7 +10,7 @@ STEPS ?=
 # Anything else for `weft up`: make up ARGS='--requests 500 --speed 2'
 ARGS ?=
 
-.PHONY: help up test sim verify fix bench deny doc setup
+.PHONY: help up test sim verify fix crash bench deny doc setup
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,9 @@ verify: setup ## what a reviewer checks first; writes nothing
 fix: ## format, and apply what clippy can
 	$(CARGO) fmt --all
 	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+crash: setup ## kill a process that writes to the disk tier, thousands of times
+	WEFT_CRASH_ROUNDS=$(or $(ROUNDS),3000) $(CARGO) test --locked --release -p weft-store --test crash
 
 bench: setup ## every benchmark, into docs/benchmarks.md
 	$(CARGO) build --release --locked -p weft

@@ -1,4 +1,5 @@
-//! What a node keeps, and where: the host tier in shared memory. No runtime, no clock, no I/O of its own.
+//! What a node keeps, and where: the host tier in shared memory, and the disk tier ([`disk`]) below it. No runtime, no clock;
+//! I/O only through [`disk::Device`].
 //!
 //! ```text
 //!            reserve ─► Reserved ─ commit ─► Complete ─ remove, pinned ─► Evicting
@@ -17,12 +18,13 @@
 //! - every change of what is found is in the [`ChangeLog`], in order, or the log says that it overflowed.
 //!
 //! # Absent on purpose
-//! - the disk and object tiers: they will stand beside [`HostTier`], demoting from its eviction;
+//! - the object tier: it will stand below [`disk`];
 //! - leases and last-copy preference: they will be an [`EvictionPolicy`].
 
 mod arena;
 mod budget;
 mod changes;
+pub mod disk;
 mod ledger;
 mod policy;
 mod tier;
