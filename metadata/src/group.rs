@@ -120,6 +120,11 @@ impl Group {
         Ok(Proposed { told })
     }
 
+    /// What a command would be stamped with now. Means something while this member leads.
+    pub(crate) fn log_time(&self) -> LogTime {
+        self.stamp()
+    }
+
     fn stamp(&self) -> LogTime {
         let term = self.raft.metrics().borrow().current_term;
         let applied = self.machine.glance().log_time;

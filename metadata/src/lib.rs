@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!          nodes, routers, operators                    other members
-//!                    │ methods 20–29                          ▲ methods 1–6
+//!                    │ methods 20–49                          ▲ methods 1–6
 //!   Fabric ──────────┼────────────────────────────────────────┤
 //!                    ▼                                        ▼
-//!   service  joins · reports folded · leases · watch ─ group ─ openraft ─┬─► log      (durable, one sync a batch)
+//!   service  joins · reports folded · liveness · watch ─ group ─ openraft ─┬─► log      (durable, one sync a batch)
 //!                    ▲                                                   └─► machine  (Directory, snapshots)
 //!                    └──────────── lookups, change feed ◄───────────────────────┘
 //! ```

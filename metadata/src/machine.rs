@@ -160,7 +160,7 @@ impl Machine {
         if let Some(membership) = membership {
             state.membership = StoredMembership::new(Some(entry.log_id), membership);
         }
-        let applied = command.map(|command| state.directory.apply(command));
+        let applied = command.map(|command| state.directory.apply_at(entry.log_id.index, command));
         #[cfg(feature = "testing")]
         if let Some(observer) = &self.0.observer {
             observer.applied(entry.log_id, &payload, applied.as_ref(), state.directory.log_time());

@@ -29,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::raft::network::Network;
 use crate::raft::{handover, hello, serve};
 use crate::service::chores::Chores;
-use crate::service::leases::Leases;
+use crate::service::liveness::Liveness;
 use crate::service::reports::Folder;
 use crate::service::watch::Watches;
 use crate::service::{PROPOSALS_MAX, Service, status};
@@ -307,11 +307,11 @@ fn start_service(
     tasks: &TaskTracker,
     closing: &CancellationToken,
 ) -> Arc<Service> {
-    let leases = Arc::new(Leases::new(config.node_lease));
+    let liveness = Arc::new(Liveness::new(config.node_lease));
     let chores = Chores {
         group: group.clone(),
         log: log.clone(),
-        leases: leases.clone(),
+        liveness: liveness.clone(),
         limits: config.limits(),
         snapshot_bytes: config.snapshot.bytes.bytes(),
         metrics: metrics.clone(),
@@ -320,7 +320,7 @@ fn start_service(
     Arc::new(Service {
         group: group.clone(),
         log: log.clone(),
-        leases,
+        liveness,
         members: Members::new(group.clone(), fabric.clone()),
         reports: Folder::start(group.clone(), metrics.clone(), tasks, closing.clone()),
         watches: Arc::new(Watches::new(group.clone(), metrics.clone(), tasks.clone(), closing.clone())),

@@ -2,6 +2,7 @@
 
 use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use weft_metadata_state::Accounts;
 
 use crate::raft::RaftMetrics;
 
@@ -57,6 +58,14 @@ fn cut_offs(help: &str) -> Result<IntCounterVec, prometheus::Error> {
     Ok(vec)
 }
 
+fn operator_requests(help: &str) -> Result<IntCounterVec, prometheus::Error> {
+    let vec = IntCounterVec::new(Opts::new("weft_metadata_operator_requests_total", help), &["outcome"])?;
+    for outcome in ["done", "refused"] {
+        vec.with_label_values(&[outcome]);
+    }
+    Ok(vec)
+}
+
 family! {
     /// Family `weft_metadata_*`. Clone is cheap; all clones count together.
     pub(crate) struct Metrics {
@@ -92,6 +101,14 @@ family! {
         lookup_seconds: Histogram = lookup_histogram;
         /// Nodes expired while this member led.
         expired_nodes: IntCounter = counter("weft_metadata_expired_nodes_total");
+        /// Tenants.
+        tenants: IntGauge = gauge("weft_metadata_tenants");
+        /// Leases that have not ended.
+        leases: IntGauge = gauge("weft_metadata_leases");
+        /// Blocks of all leases, each counted once a lease.
+        leased_blocks: IntGauge = gauge("weft_metadata_leased_blocks");
+        /// Requests of operators answered while this member led, by outcome.
+        operator_requests: IntCounterVec = operator_requests;
         /// Watches being served.
         watchers: IntGauge = gauge("weft_metadata_watchers");
         /// Snapshots sent to watchers.
@@ -108,6 +125,14 @@ impl Metrics {
         self.leader.set(i64::from(leads));
         self.term.set(number(raft.current_term));
         self.last_log_index.set(number(raft.last_log_index.unwrap_or(0)));
+    }
+
+    /// Takes over what is agreed beside who holds what.
+    pub(crate) fn observe_accounts(&self, accounts: &Accounts) {
+        let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.tenants.set(number(accounts.tenants().all().len()));
+        self.leases.set(number(accounts.leases().all().len()));
+        self.leased_blocks.set(i64::try_from(accounts.leases().blocks()).unwrap_or(i64::MAX));
     }
 
     /// Counts a watcher until it is dropped.

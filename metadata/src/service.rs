@@ -7,8 +7,9 @@
 //! | `Report` | node | only holders of its tiers and of endpoints attached to it |
 //! | `Digests` | node | likewise |
 //! | `Lookup`, `Roster` | node, router, admin | any member answers, from what it has applied |
-//! | `Watch` | router | any member |
-//! | `Status` | admin | any member |
+//! | `Watch` | router; node for accounts only | any member; salts and key hashes go to routers only |
+//! | `Status`, `Tenants`, `Leases`, `Audit`, `Revoked` | admin | any member; without secrets |
+//! | `Operate` | admin | through the log, under the name in the certificate |
 //! | `Backup` | admin | any member |
 //! | `ChangeMembers`, `TransferLeader` | admin | |
 //!
@@ -16,7 +17,8 @@
 
 pub(crate) mod backup;
 pub(crate) mod chores;
-pub(crate) mod leases;
+pub(crate) mod liveness;
+mod operate;
 pub(crate) mod reports;
 pub(crate) mod status;
 pub(crate) mod watch;
@@ -36,7 +38,7 @@ use weft_metadata_state::{Command, Outcome};
 use weft_transport::{Peer, Refusal, RefusalCode, Routes};
 use weft_types::{EndpointId, HolderGrant, HolderId, HolderKey, LogTime, MemberId, NodeId, Role, Roster, ShardId};
 
-use self::leases::Leases;
+use self::liveness::Liveness;
 use self::reports::{Folder, ReportError};
 use self::watch::Watches;
 use crate::group::{Group, ProposeError};
@@ -48,7 +50,7 @@ use crate::metrics::Metrics;
 pub(crate) const PROPOSALS_MAX: usize = 2048;
 
 const NODES: &[Role] = &[Role::Node];
-const ROUTERS: &[Role] = &[Role::Router];
+const WATCHERS: &[Role] = &[Role::Router, Role::Node];
 const READERS: &[Role] = &[Role::Node, Role::Router, Role::Admin];
 const OPERATORS: &[Role] = &[Role::Admin];
 
@@ -57,7 +59,7 @@ const OPERATORS: &[Role] = &[Role::Admin];
 pub(crate) struct Service {
     pub(crate) group: Group,
     pub(crate) log: LogStore,
-    pub(crate) leases: Arc<Leases>,
+    pub(crate) liveness: Arc<Liveness>,
     pub(crate) reports: Folder,
     pub(crate) watches: Arc<Watches>,
     pub(crate) members: Members,
@@ -105,12 +107,17 @@ impl Service {
                 backup::serve(machine, publisher).await
             }
         });
+        let routes = rpc!(routes, Operate, OPERATORS, operate);
+        let routes = rpc!(routes, Tenants, OPERATORS, tenants);
+        let routes = rpc!(routes, Leases, OPERATORS, leases);
+        let routes = rpc!(routes, Audit, OPERATORS, audit);
+        let routes = rpc!(routes, Revoked, OPERATORS, revoked);
         let watches = self.watches.clone();
-        routes.subscription::<method::Watch, _, _>(ROUTERS, move |_, request, publisher| {
+        routes.subscription::<method::Watch, _, _>(WATCHERS, move |peer, request, publisher| {
             let watches = watches.clone();
             async move {
                 check_shard(request.shard)?;
-                watches.serve(request, publisher).await
+                watches.serve(peer, request, publisher).await
             }
         })
     }
@@ -123,9 +130,9 @@ impl Service {
         Ok(match reply {
             Reply::Done(grants) => {
                 if let Some(leadership) = self.group.leadership() {
-                    self.leases.renew(leadership, &id, incarnation, Instant::now());
+                    self.liveness.renew(leadership, &id, incarnation, Instant::now());
                 }
-                Reply::Done(Joined { grants, lease: self.leases.term() })
+                Reply::Done(Joined { grants, lease: self.liveness.term() })
             }
             Reply::NotLeader { leader } => Reply::NotLeader { leader },
             Reply::Refused(reason) => Reply::Refused(reason),
@@ -142,7 +149,7 @@ impl Service {
         let roster = &self.group.machine.glance().roster;
         let known = roster.nodes.get(&request.node).is_some_and(|node| node.incarnation == request.incarnation);
         if known {
-            self.leases.renew(leadership, &request.node, request.incarnation, Instant::now());
+            self.liveness.renew(leadership, &request.node, request.incarnation, Instant::now());
         }
         Ok(Reply::Done(known))
     }

@@ -103,6 +103,14 @@ name_id! {
     /// Who a caller proved to be; its salt is part of every hash.
     TenantId
 }
+name_id! {
+    /// Tenants that share named public prefixes.
+    GroupId
+}
+name_id! {
+    /// The part of an API key that is no secret: what it is listed and removed by.
+    KeyId
+}
 number_id! {
     /// One place that can hold blocks, as a small dense number that the directory hands out and reuses after a sweep.
     HolderId(u32)
@@ -122,6 +130,10 @@ number_id! {
 number_id! {
     /// A timed promise not to evict.
     LeaseId(u64)
+}
+number_id! {
+    /// One request of an operator, chosen at random by who asks: sent twice, it is done once.
+    RequestId(u64)
 }
 number_id! {
     /// Which Raft group a directory message is for. The first version runs one, number 0.

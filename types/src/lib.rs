@@ -7,26 +7,41 @@
 pub mod codec;
 pub mod rpc;
 
+mod api_key;
+mod audit;
 mod block;
 mod checksum;
 mod contract;
 mod ids;
+mod lease;
 mod model;
 mod name;
+mod operator;
 mod role;
 mod roster;
+mod serial;
 mod size;
+mod tenant;
 mod tier;
 mod time;
 
+pub use api_key::{ApiKey, KeyHash, ParseApiKeyError};
+pub use audit::{Asker, AuditEntry, AuditOutcome};
 pub use block::{BlockHash, IndexKey, ParseHashError};
 pub use checksum::Checksum;
 pub use contract::{Contract, ContractConflict, ContractId, Part, PartId};
-pub use ids::{EndpointId, Generation, HolderId, HolderKey, Incarnation, LeaseId, MemberId, NodeId, ShardId, TenantId};
+pub use ids::{
+    EndpointId, Generation, GroupId, HolderId, HolderKey, Incarnation, KeyId, LeaseId, MemberId, NodeId, RequestId,
+    ShardId, TenantId,
+};
+pub use lease::Lease;
 pub use model::{BlockHasher, Chain, ExtraKeys, ModelKey};
 pub use name::{Name, ParseNameError};
+pub use operator::{Operated, OperatorAction};
 pub use role::{ParseRoleError, Role};
 pub use roster::{EndpointSpec, HolderGrant, NodeSpec, Roster};
+pub use serial::{ParseSerialError, Serial};
 pub use size::{BlockSize, ByteSize, ParseSizeError};
+pub use tenant::{PublicPrefix, Salt, SharingGroup, Tenant, TenantSecrets, TenantSettings};
 pub use tier::Tier;
 pub use time::LogTime;

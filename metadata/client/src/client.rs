@@ -7,14 +7,17 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use weft_index::{Digests, Report, ReportAck};
 use weft_metadata_proto::v1::{
-    BackupPiece, BackupRequest, ChangeMembersRequest, DigestsRequest, HolderDigests, HolderMatch, JoinRequest, Joined,
-    KeepAliveRequest, LeaveRequest, LookupRequest, MembersChange, NewMember, PutEndpointRequest, RemoveEndpointRequest,
-    Reply, ReportRequest, RosterRequest, StatusRequest, StatusResponse, TransferLeaderRequest, method,
+    AuditRequest, AuditResponse, BackupPiece, BackupRequest, ChangeMembersRequest, DigestsRequest, HolderDigests,
+    HolderMatch, JoinRequest, Joined, KeepAliveRequest, LeasesRequest, LeasesResponse, LeaveRequest, LookupRequest,
+    MembersChange, NewMember, OperateRequest, PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest,
+    RevokedRequest, RevokedResponse, RosterRequest, StatusRequest, StatusResponse, TenantsRequest, TenantsResponse,
+    TransferLeaderRequest, WatchScope, method,
 };
 use weft_transport::{CallError, Fabric, RefusalCode, Subscription, Target};
 use weft_types::rpc::Method;
 use weft_types::{
-    EndpointId, EndpointSpec, HolderGrant, Incarnation, IndexKey, MemberId, NodeId, NodeSpec, Role, Roster, ShardId,
+    EndpointId, EndpointSpec, HolderGrant, Incarnation, IndexKey, MemberId, NodeId, NodeSpec, Operated, OperatorAction,
+    RequestId, Role, Roster, ShardId,
 };
 
 use crate::attempts::{Attempts, Jitter};
@@ -223,7 +226,54 @@ impl MetadataClient {
     /// runtime.
     #[must_use]
     pub fn follow(&self, metrics: FollowerMetrics) -> Follower {
-        Follower::start(self.clone(), metrics)
+        Follower::start(self.clone(), WatchScope::Directory, metrics)
+    }
+
+    /// Follows tenants, sharing groups, leases and the deny list only: what a node needs. Its index and roster stay empty.
+    #[must_use]
+    pub fn follow_accounts(&self, metrics: FollowerMetrics) -> Follower {
+        Follower::start(self.clone(), WatchScope::Accounts, metrics)
+    }
+
+    /// Asks for a change as an operator. It is done once, however often it must be sent.
+    ///
+    /// # Errors
+    /// No leader answered in time, or the directory refused.
+    pub async fn operate(&self, action: OperatorAction, deadline: Duration) -> Result<Operated, MetadataError> {
+        let request = OperateRequest { shard: SHARD, request: RequestId::new(rand::random()), action };
+        self.write::<method::Operate, _>(&request, deadline).await
+    }
+
+    /// Tenants and sharing groups without their secrets, from any member's applied state.
+    ///
+    /// # Errors
+    /// No member answered in time.
+    pub async fn tenants(&self, deadline: Duration) -> Result<TenantsResponse, MetadataError> {
+        self.read::<method::Tenants>(&TenantsRequest { shard: SHARD }, deadline).await
+    }
+
+    /// Leases without their blocks, from any member's applied state.
+    ///
+    /// # Errors
+    /// No member answered in time.
+    pub async fn leases(&self, deadline: Duration) -> Result<LeasesResponse, MetadataError> {
+        self.read::<method::Leases>(&LeasesRequest { shard: SHARD }, deadline).await
+    }
+
+    /// What operators asked for last, from any member's applied state.
+    ///
+    /// # Errors
+    /// No member answered in time.
+    pub async fn audit(&self, last: u32, deadline: Duration) -> Result<AuditResponse, MetadataError> {
+        self.read::<method::Audit>(&AuditRequest { shard: SHARD, last }, deadline).await
+    }
+
+    /// The deny list, from any member's applied state.
+    ///
+    /// # Errors
+    /// No member answered in time.
+    pub async fn revoked(&self, deadline: Duration) -> Result<RevokedResponse, MetadataError> {
+        self.read::<method::Revoked>(&RevokedRequest { shard: SHARD }, deadline).await
     }
 
     /// Asks who leads, or is said to, until somebody has answered as the leader.

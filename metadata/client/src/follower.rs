@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 use weft_index::{DirectoryChange, Match};
-use weft_metadata_proto::v1::{CutOff, WatchItem, WatchRequest, method};
+use weft_metadata_proto::v1::{CutOff, WatchItem, WatchRequest, WatchScope, method};
 use weft_transport::CallError;
 use weft_types::{IndexKey, Roster};
 
@@ -27,7 +27,7 @@ use crate::attempts::Backoff;
 use crate::client::{SHARD, target};
 use crate::metrics::End;
 use crate::view::{Fault, View};
-use crate::{FollowerMetrics, MetadataClient};
+use crate::{Accounts, FollowerMetrics, MetadataClient};
 
 /// How long opening a watch may take.
 const OPEN_WITHIN: Duration = Duration::from_secs(2);
@@ -53,6 +53,8 @@ pub struct Follower {
 struct Shared {
     view: RwLock<View>,
     roster: watch::Sender<Arc<Roster>>,
+    accounts: watch::Sender<Arc<Accounts>>,
+    scope: WatchScope,
     /// Log index of which the view is the state; `None` before the first snapshot.
     reached: watch::Sender<Option<u64>>,
     heard: Mutex<Instant>,
@@ -60,10 +62,12 @@ struct Shared {
 }
 
 impl Follower {
-    pub(crate) fn start(client: MetadataClient, metrics: FollowerMetrics) -> Self {
+    pub(crate) fn start(client: MetadataClient, scope: WatchScope, metrics: FollowerMetrics) -> Self {
         let shared = Arc::new(Shared {
             view: RwLock::default(),
             roster: watch::Sender::new(Arc::default()),
+            accounts: watch::Sender::new(Arc::default()),
+            scope,
             reached: watch::Sender::new(None),
             heard: Mutex::new(Instant::now()),
             metrics,
@@ -114,6 +118,18 @@ impl Follower {
     #[must_use]
     pub fn roster_changes(&self) -> watch::Receiver<Arc<Roster>> {
         self.shared.roster.subscribe()
+    }
+
+    /// Tenants, sharing groups, leases and the deny list, as last heard.
+    #[must_use]
+    pub fn accounts(&self) -> Arc<Accounts> {
+        Arc::clone(&self.shared.view.read().accounts)
+    }
+
+    /// Changes whenever the accounts do.
+    #[must_use]
+    pub fn accounts_changes(&self) -> watch::Receiver<Arc<Accounts>> {
+        self.shared.accounts.subscribe()
     }
 
     /// Log index of which this is the state; `None` before it is warm.
@@ -217,7 +233,8 @@ impl Session<'_> {
     }
 
     async fn follow(&mut self, client: &MetadataClient, member: SocketAddr) -> Result<Infallible, WatchEnd> {
-        let (member, request) = (target(member), WatchRequest { shard: SHARD, resume: self.resume });
+        let (member, request) =
+            (target(member), WatchRequest { shard: SHARD, resume: self.resume, scope: self.shared.scope });
         let opening = client.fabric.subscribe::<method::Watch>(&member, &request, OPEN_WITHIN);
         let mut items = opening.await.map_err(WatchEnd::Unreachable)?;
         loop {
@@ -235,6 +252,15 @@ impl Session<'_> {
                 self.aside = Some((index, View::begin(roster)?));
             }
             WatchItem::SnapshotBlocks(blocks) => self.aside.as_mut().ok_or(Fault::OutOfPlace)?.1.fill(&blocks)?,
+            WatchItem::SnapshotAccounts(changes) => {
+                let (_, view) = self.aside.as_mut().ok_or(Fault::OutOfPlace)?;
+                for change in changes {
+                    if !Accounts::are_changed_by(&change) {
+                        return Err(Fault::OutOfPlace.into());
+                    }
+                    view.roster_change(change)?;
+                }
+            }
             WatchItem::SnapshotEnd => self.install()?,
             WatchItem::Resumed if self.resume.is_some() && self.aside.is_none() => self.following = true,
             WatchItem::Changes { index, changes } if self.following => self.change(index, changes)?,
@@ -250,11 +276,12 @@ impl Session<'_> {
     /// Swaps the snapshot in; the old view is freed outside of the lock.
     fn install(&mut self) -> Result<(), Fault> {
         let (at, view) = self.aside.take().ok_or(Fault::OutOfPlace)?;
-        let roster = Arc::clone(&view.roster);
+        let (roster, accounts) = (Arc::clone(&view.roster), Arc::clone(&view.accounts));
         let old = std::mem::replace(&mut *self.shared.view.write(), view);
         drop(old);
         self.following = true;
         self.shared.roster.send_replace(roster);
+        self.shared.accounts.send_replace(accounts);
         self.shared.metrics.snapshots.inc();
         self.reached(at);
         Ok(())
@@ -262,7 +289,7 @@ impl Session<'_> {
 
     fn change(&self, index: u64, changes: Vec<DirectoryChange>) -> Result<(), Fault> {
         let view = &self.shared.view;
-        let mut roster_changed = false;
+        let (mut roster_changed, mut accounts_changed) = (false, false);
         for change in changes {
             if let DirectoryChange::Blocks(report) = change {
                 for some in report.changes.chunks(CHANGES_A_LOCK) {
@@ -277,8 +304,13 @@ impl Session<'_> {
                     view.write().index.sweep(SWEEP_STEP);
                 }
             }
+            let of_accounts = Accounts::are_changed_by(&change);
             view.write().roster_change(change)?;
-            roster_changed = true;
+            roster_changed |= !of_accounts;
+            accounts_changed |= of_accounts;
+        }
+        if accounts_changed {
+            self.shared.accounts.send_replace(Arc::clone(&view.read().accounts));
         }
         if roster_changed {
             self.shared.roster.send_replace(Arc::clone(&view.read().roster));

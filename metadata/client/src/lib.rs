@@ -6,8 +6,10 @@
 //!
 //! # What a retry may do
 //! A write whose answer was lost may have been applied, and is sent again. That is safe: reports are numbered, removals name
-//! an incarnation, and a second join or put is only another grant, whose numbers replace the first's.
+//! an incarnation, a second join or put is only another grant, whose numbers replace the first's, and an operator's request
+//! has a number of its own.
 
+mod accounts;
 mod attempts;
 mod client;
 mod error;
@@ -16,6 +18,7 @@ mod group;
 mod metrics;
 mod view;
 
+pub use accounts::Accounts;
 pub use client::MetadataClient;
 pub use error::MetadataError;
 pub use follower::Follower;

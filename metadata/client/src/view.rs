@@ -6,11 +6,14 @@ use weft_index::{Change, DirectoryChange, PrefixIndex};
 use weft_metadata_proto::v1::BlockList;
 use weft_types::{HolderGrant, HolderId, Roster};
 
+use crate::Accounts;
+
 /// Index and roster, as of the same log index.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
     pub(crate) index: PrefixIndex,
     pub(crate) roster: Arc<Roster>,
+    pub(crate) accounts: Arc<Accounts>,
 }
 
 /// Something a metadata member must not say.
@@ -30,7 +33,7 @@ impl View {
         for holder in roster.holders.keys() {
             check_number(*holder)?;
         }
-        Ok(Self { index: PrefixIndex::new(), roster: Arc::new(roster) })
+        Ok(Self { index: PrefixIndex::new(), roster: Arc::new(roster), accounts: Arc::default() })
     }
 
     /// Takes in a piece of a snapshot.
@@ -59,6 +62,10 @@ impl View {
 
     /// Applies any other change. A number granted anew must have been swept before.
     pub(crate) fn roster_change(&mut self, change: DirectoryChange) -> Result<(), Fault> {
+        if Accounts::are_changed_by(&change) {
+            Arc::make_mut(&mut self.accounts).change(change);
+            return Ok(());
+        }
         let roster = Arc::make_mut(&mut self.roster);
         match change {
             DirectoryChange::Blocks(report) => return self.blocks(report.holder, &report.changes),
@@ -76,6 +83,10 @@ impl View {
             DirectoryChange::Endpoint(id, Some(endpoint)) => _ = roster.endpoints.insert(id, endpoint),
             DirectoryChange::Endpoint(id, None) => _ = roster.endpoints.remove(&id),
             DirectoryChange::Contracts(contracts) => roster.contracts = contracts,
+            DirectoryChange::Tenant(..)
+            | DirectoryChange::Group(..)
+            | DirectoryChange::Lease(..)
+            | DirectoryChange::Revoked(..) => {}
         }
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! What changed in the directory, as its followers hear it.
 
-use weft_types::{Contract, EndpointId, EndpointSpec, HolderGrant, HolderId, NodeId, NodeSpec};
+use weft_types::{
+    Contract, EndpointId, EndpointSpec, GroupId, HolderGrant, HolderId, Lease, LeaseId, NodeId, NodeSpec, Serial,
+    SharingGroup, Tenant, TenantId,
+};
 
 use crate::Report;
 
@@ -19,4 +22,12 @@ pub enum DirectoryChange {
     Endpoint(EndpointId, Option<EndpointSpec>),
     /// Every agreed contract, as they are now.
     Contracts(Vec<Contract>),
+    /// The tenant, as it is now; `None`: gone.
+    Tenant(TenantId, Option<Tenant>),
+    /// The sharing group, as it is now; `None`: gone.
+    Group(GroupId, Option<SharingGroup>),
+    /// The lease, as it is now; `None`: it ended.
+    Lease(LeaseId, Option<Lease>),
+    /// A certificate is on the deny list now, or no longer.
+    Revoked(Serial, bool),
 }

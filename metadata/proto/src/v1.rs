@@ -11,6 +11,8 @@
 //! | `Status` | any member | for operators |
 //! | `Backup` | any member | its applied state as a snapshot file, for operators |
 //! | `ChangeMembers`, `TransferLeader` | leader | for operators |
+//! | `Operate` | leader, after commit | what operators change: tenants, keys, leases, the deny list |
+//! | `Tenants`, `Leases`, `Audit`, `Revoked` | any member | what came of it |
 //!
 //! What only the leader can answer comes as a [`Reply`]: being sent to the wrong member is an answer, not an error.
 //!
@@ -24,6 +26,7 @@ mod lookup;
 mod members;
 mod membership;
 pub mod method;
+mod operate;
 mod reply;
 mod report;
 mod status;
@@ -35,7 +38,11 @@ pub use digests::{DigestsRequest, GroupDigests, HolderDigests};
 pub use lookup::{HolderMatch, LookupRequest, LookupResponse, RosterRequest, RosterResponse};
 pub use members::{ChangeMembersRequest, MembersChange, NewMember, TransferLeaderRequest};
 pub use membership::{JoinRequest, Joined, KeepAliveRequest, LeaveRequest, PutEndpointRequest, RemoveEndpointRequest};
+pub use operate::{
+    AuditRequest, AuditResponse, LeaseStatus, LeasesRequest, LeasesResponse, OperateRequest, RevokedRequest,
+    RevokedResponse, RevokedStatus, TenantStatus, TenantsRequest, TenantsResponse,
+};
 pub use reply::Reply;
 pub use report::ReportRequest;
 pub use status::{MemberState, MemberStatus, StatusRequest, StatusResponse, TierStatus};
-pub use watch::{CutOff, WatchItem, WatchRequest};
+pub use watch::{CutOff, WatchItem, WatchRequest, WatchScope};

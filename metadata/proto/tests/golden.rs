@@ -10,7 +10,7 @@ use weft_metadata_proto::v1::{
     BlockList, ChangeMembersRequest, CutOff, DigestsRequest, GroupDigests, HolderDigests, HolderMatch, JoinRequest,
     Joined, KeepAliveRequest, LeaveRequest, LookupRequest, LookupResponse, MemberState, MemberStatus, MembersChange,
     NewMember, PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest, RosterRequest, RosterResponse,
-    StatusRequest, StatusResponse, TierStatus, TransferLeaderRequest, WatchItem, WatchRequest, method,
+    StatusRequest, StatusResponse, TierStatus, TransferLeaderRequest, WatchItem, WatchRequest, WatchScope, method,
 };
 use weft_types::rpc::{Message, Method};
 use weft_types::{
@@ -268,8 +268,9 @@ fn reads() {
 
 #[test]
 fn watch() {
-    check(&WatchRequest { shard: SHARD, resume: None }, &[("00 00", "shard, from the start")]);
-    check(&WatchRequest { shard: SHARD, resume: Some(9) }, &[("00 01 09", "shard, from log index 9")]);
+    let request = |resume, scope| WatchRequest { shard: SHARD, resume, scope };
+    check(&request(None, WatchScope::Directory), &[("00 00 00", "shard, from the start, everything")]);
+    check(&request(Some(9), WatchScope::Accounts), &[("00 01 09 01", "shard, from log index 9, accounts only")]);
     let begin = [vec![("00 000000", "tag"), ("09", "log index")], roster_fields()].concat();
     check(&WatchItem::SnapshotBegin { index: 9, roster: roster() }, &begin);
     let mut blocks = BlockList::default();
@@ -348,6 +349,10 @@ fn status() {
         tiers: [(Tier::Device, TierStatus { holders: 2, blocks: 5 })].into(),
         nodes: 3,
         endpoints: 4,
+        by_holder: [(HolderId::new(5), 6)].into(),
+        tenants: 7,
+        leases: 8,
+        leased_blocks: 9,
     };
     let fields = [
         ("01 00", "member 1, leader"),
@@ -361,6 +366,8 @@ fn status() {
         ("06 00", "blocks, refused"),
         ("01 00 02 05", "one tier: device, 2 holders, 5 blocks"),
         ("03 04", "nodes, endpoints"),
+        ("01 05 06", "one holder, 5, has 6 blocks"),
+        ("07 08 09", "tenants, leases, leased blocks"),
     ];
     check(&status, &fields);
     let states = [

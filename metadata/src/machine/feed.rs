@@ -117,12 +117,13 @@ impl Feed {
 }
 
 /// Bytes that a change takes in memory, roughly.
-fn size(change: &DirectoryChange) -> usize {
+pub(crate) fn size(change: &DirectoryChange) -> usize {
     /// A grant or a specification, strings and all.
     const SPEC_BYTES: usize = 512;
     match change {
         DirectoryChange::Blocks(report) => size_of_val(report.changes.as_slice()) + size_of_val(report),
         DirectoryChange::HolderRetired(_) => size_of_val(change),
+        DirectoryChange::Lease(_, Some(lease)) => SPEC_BYTES + size_of_val(lease.prefix.as_ref()),
         _ => SPEC_BYTES,
     }
 }

@@ -1,4 +1,4 @@
-//! What a member does by itself: the leader expires nodes, sweeps, and agrees on limits; every member starts a snapshot
+//! What a member does by itself: the leader expires nodes, ends leases, sweeps, and agrees on limits; every member starts a snapshot
 //! when enough bytes were applied since the last.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use weft_metadata_state::{Command, Limits, Outcome};
 
-use super::leases::Leases;
+use super::liveness::Liveness;
 use crate::group::{Group, ProposeError};
 use crate::log::LogStore;
 use crate::metrics::Metrics;
@@ -29,7 +29,7 @@ const SWEEP_BUDGET: u32 = 65_536;
 pub(crate) struct Chores {
     pub(crate) group: Group,
     pub(crate) log: LogStore,
-    pub(crate) leases: Arc<Leases>,
+    pub(crate) liveness: Arc<Liveness>,
     /// Limits to agree on.
     pub(crate) limits: Limits,
     /// Bytes applied that call for a snapshot.
@@ -46,7 +46,7 @@ impl Chores {
         while closing.run_until_cancelled(ticks.tick()).await.is_some() {
             let late = looked.elapsed().saturating_sub(LATE);
             if !late.is_zero() {
-                self.leases.forgive(late);
+                self.liveness.forgive(late);
             }
             looked = Instant::now();
             self.log.settle().await;
@@ -60,6 +60,7 @@ impl Chores {
                 led = leads;
             }
             self.metrics.observe(&self.group.metrics(), leads.is_some());
+            self.metrics.observe_accounts(self.group.machine.state().directory.accounts());
             let Some(leadership) = leads else { continue };
             let done = tokio::select! {
                 biased;
@@ -74,17 +75,27 @@ impl Chores {
 
     async fn lead(&self, leadership: u64) -> Result<(), ProposeError> {
         self.expire(leadership).await?;
+        self.end_leases().await?;
         self.sweep().await?;
         self.agree_on_limits().await
     }
 
     async fn expire(&self, leadership: u64) -> Result<(), ProposeError> {
         let roster = self.group.machine.glance().roster.clone();
-        let expired = self.leases.expired(leadership, roster.nodes.values(), Instant::now());
+        let expired = self.liveness.expired(leadership, roster.nodes.values(), Instant::now());
         for (node, incarnation) in expired {
-            warn!(%node, %incarnation, lease = ?self.leases.term(), "node did not keep alive; its holders are retired");
+            warn!(%node, %incarnation, lease = ?self.liveness.term(), "node did not keep alive; its holders are retired");
             self.metrics.expired_nodes.inc();
             self.group.propose(|at| Command::Expire { at, node, incarnation }).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the leases of tenants that are due, so many that the rest of the chores wait a moment only.
+    async fn end_leases(&self) -> Result<(), ProposeError> {
+        let next_end = || self.group.machine.state().directory.accounts().leases().next_end();
+        if next_end().is_some_and(|until| until <= self.group.log_time()) {
+            self.group.propose(|at| Command::ExpireLeases { at }).await?;
         }
         Ok(())
     }

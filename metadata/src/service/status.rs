@@ -17,7 +17,7 @@ const READY_LAG_MAX: u64 = 1_000;
 pub(crate) fn status(group: &Group, log: &LogStore) -> StatusResponse {
     let raft = group.metrics();
     let state = group.machine.state();
-    let roster = state.directory.roster();
+    let (roster, accounts) = (state.directory.roster(), state.directory.accounts());
     let mut tiers: BTreeMap<Tier, TierStatus> = BTreeMap::new();
     for grant in roster.holders.values() {
         let tier = tiers.entry(grant.key.tier()).or_default();
@@ -50,6 +50,10 @@ pub(crate) fn status(group: &Group, log: &LogStore) -> StatusResponse {
         tiers,
         nodes: u32::try_from(roster.nodes.len()).unwrap_or(u32::MAX),
         endpoints: u32::try_from(roster.endpoints.len()).unwrap_or(u32::MAX),
+        by_holder: roster.holders.keys().map(|holder| (*holder, state.directory.index().blocks_of(*holder))).collect(),
+        tenants: u32::try_from(accounts.tenants().all().len()).unwrap_or(u32::MAX),
+        leases: u32::try_from(accounts.leases().all().len()).unwrap_or(u32::MAX),
+        leased_blocks: accounts.leases().blocks(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The watch, from this side: a snapshot or a place to resume from, then changes as they are applied, then heartbeats.
 
+mod audience;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +11,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 use weft_metadata_proto::v1::{BlockList, CutOff, WatchItem, WatchRequest};
-use weft_transport::{Publisher, Refusal, RefusalCode};
+use weft_metadata_state::Accounts;
+use weft_transport::{Peer, Publisher, Refusal, RefusalCode};
+use weft_types::Roster;
+
+use self::audience::Audience;
 
 use crate::group::Group;
-use crate::machine::feed::{Behind, ENTRIES_MAX, Progress};
+use crate::machine::feed::{Behind, ENTRIES_MAX, Progress, size};
 use crate::metrics::Metrics;
 
 /// Watchers that take a snapshot at a time. Each holds on to the blocks of its moment, which cost memory as they change.
@@ -20,6 +26,9 @@ const SNAPSHOTS_MAX: usize = 4;
 
 /// Items taken from the feed at a time.
 const ITEMS_MAX: usize = 64;
+
+/// A piece of a snapshot's accounts is full from this size on; with the largest lease behind it, it is a third of a message.
+const ACCOUNTS_BYTES_MAX: usize = 256 << 10;
 
 /// How long a member that is behind the place where a watcher wants to resume tries to get there. A follower is behind by
 /// milliseconds; one that was cut off for longer sends a snapshot, which takes the watcher back but is the truth here.
@@ -57,11 +66,13 @@ impl Watches {
     /// Serves one watch to its end.
     pub(crate) async fn serve(
         self: Arc<Self>,
+        peer: Peer,
         request: WatchRequest,
         publisher: Publisher<WatchItem>,
     ) -> Result<(), Refusal> {
         let _watching = (self.metrics.watching(), self.tasks.token());
-        let mut watch = Watch { watches: &self, publisher, position: 0 };
+        let audience = Audience::of(&peer, request.scope)?;
+        let mut watch = Watch { watches: &self, publisher, audience, position: 0, silent_since: Instant::now() };
         let Err(end) = watch.run(request).await;
         watch.end(end).await
     }
@@ -70,8 +81,11 @@ impl Watches {
 struct Watch<'a> {
     watches: &'a Watches,
     publisher: Publisher<WatchItem>,
+    audience: Audience,
     /// Log index up to which the watcher was told everything.
     position: u64,
+    /// When it was told something last.
+    silent_since: Instant,
 }
 
 impl Watch<'_> {
@@ -84,21 +98,24 @@ impl Watch<'_> {
             self.snapshot().await?;
         }
         let mut progress = self.watches.group.machine.feed().progress();
-        let mut silent_since = Instant::now();
         loop {
             let reached = *progress.borrow_and_update();
-            if self.catch_up(reached).await? {
-                silent_since = Instant::now();
+            let more = self.catch_up(reached).await?;
+            let heartbeat = self.silent_since + WatchItem::HEARTBEAT_EVERY;
+            // Changes may go by for long of which this watcher hears nothing.
+            if heartbeat <= Instant::now() {
+                self.heartbeat(reached).await?;
+            }
+            if more {
                 continue;
             }
-            let heartbeat = silent_since + WatchItem::HEARTBEAT_EVERY;
+            let heartbeat = self.silent_since + WatchItem::HEARTBEAT_EVERY;
             tokio::select! {
                 biased;
                 () = self.watches.closing.cancelled() => return Err(End::CutOff(CutOff::Closing)),
                 _ = progress.changed() => {}
                 () = tokio::time::sleep_until(heartbeat) => {
                     self.heartbeat(reached).await?;
-                    silent_since = Instant::now();
                 }
                 () = self.publisher.closed() => return Err(End::Gone),
             }
@@ -127,13 +144,32 @@ impl Watch<'_> {
             (state.directory.clone(), state.index())
         };
         watches.metrics.watch_snapshots.inc();
-        self.send(&WatchItem::SnapshotBegin { index, roster: directory.roster().clone() }).await?;
-        for blocks in BlockList::pieces(directory.index().blocks()) {
-            self.send(&WatchItem::SnapshotBlocks(blocks)).await?;
+        let whole = self.audience.hears_directory();
+        let roster = if whole { directory.roster().clone() } else { Roster::default() };
+        self.send(&WatchItem::SnapshotBegin { index, roster }).await?;
+        self.accounts(directory.accounts()).await?;
+        if whole {
+            for blocks in BlockList::pieces(directory.index().blocks()) {
+                self.send(&WatchItem::SnapshotBlocks(blocks)).await?;
+            }
         }
         self.send(&WatchItem::SnapshotEnd).await?;
         self.position = index;
         Ok(())
+    }
+
+    async fn accounts(&mut self, accounts: &Accounts) -> Result<(), End> {
+        let (mut piece, mut bytes) = (Vec::new(), 0);
+        let audience = self.audience;
+        for change in accounts.as_changes().filter_map(|change| audience.change(&change)) {
+            bytes += size(&change);
+            piece.push(change);
+            if bytes >= ACCOUNTS_BYTES_MAX {
+                self.send(&WatchItem::SnapshotAccounts(std::mem::take(&mut piece))).await?;
+                bytes = 0;
+            }
+        }
+        if piece.is_empty() { Ok(()) } else { self.send(&WatchItem::SnapshotAccounts(piece)).await }
     }
 
     /// Sends what was applied up to `reached` and is not sent yet, or the first of it; `true` if there was any.
@@ -145,7 +181,9 @@ impl Watch<'_> {
             })
         })?;
         for item in &items {
-            self.send(item).await?;
+            if let Some(item) = self.audience.item(item) {
+                self.send(&item).await?;
+            }
             if let WatchItem::Changes { index, .. } = **item {
                 self.position = index;
             }
@@ -158,6 +196,7 @@ impl Watch<'_> {
     }
 
     async fn heartbeat(&mut self, reached: Progress) -> Result<(), End> {
+        self.silent_since = Instant::now();
         if self.watches.group.leader().is_none() {
             return Ok(());
         }
@@ -166,7 +205,10 @@ impl Watch<'_> {
 
     async fn send(&mut self, item: &WatchItem) -> Result<(), End> {
         match timeout(STALL_MAX, self.publisher.publish(item)).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                self.silent_since = Instant::now();
+                Ok(())
+            }
             Ok(Err(_gone)) => Err(End::Gone),
             Err(_) => Err(End::Stalled),
         }

@@ -5,7 +5,9 @@ use serde::de::DeserializeOwned;
 use weft_index::Report;
 use weft_index::layout::Reader;
 use weft_types::codec::{self, DecodeError};
-use weft_types::{EndpointId, EndpointSpec, Incarnation, LogTime, NodeId, NodeSpec};
+use weft_types::{
+    Asker, EndpointId, EndpointSpec, Incarnation, LogTime, NodeId, NodeSpec, OperatorAction, RequestId, Salt,
+};
 
 use crate::Limits;
 
@@ -76,6 +78,24 @@ pub enum Command {
         /// From now on. What is over them already stays.
         limits: Limits,
     },
+    /// An operator asks for a change.
+    Operator {
+        /// Stamp.
+        at: LogTime,
+        /// Who, as the certificate says.
+        by: Asker,
+        /// By which it is known when it comes again.
+        request: RequestId,
+        /// Random, for what needs a new salt: every replica must come to the same.
+        salt: Salt,
+        /// What.
+        action: OperatorAction,
+    },
+    /// Ends the leases that are due, in a bounded step.
+    ExpireLeases {
+        /// Stamp: those that end by then are due.
+        at: LogTime,
+    },
 }
 
 /// Bytes that are not a command.
@@ -112,6 +132,8 @@ mod kind {
     pub(super) const REMOVE_ENDPOINT: u8 = 5;
     pub(super) const SWEEP: u8 = 6;
     pub(super) const SET_LIMITS: u8 = 7;
+    pub(super) const OPERATOR: u8 = 8;
+    pub(super) const EXPIRE_LEASES: u8 = 9;
 }
 
 impl Command {
@@ -134,7 +156,9 @@ impl Command {
             | Self::RemoveEndpoint { at, .. }
             | Self::Reports { at, .. }
             | Self::Sweep { at, .. }
-            | Self::SetLimits { at, .. } => *at,
+            | Self::SetLimits { at, .. }
+            | Self::Operator { at, .. }
+            | Self::ExpireLeases { at } => *at,
         }
     }
 
@@ -158,6 +182,10 @@ impl Command {
             }
             Self::Sweep { at, budget } => control(kind::SWEEP, *at, budget),
             Self::SetLimits { at, limits } => control(kind::SET_LIMITS, *at, limits),
+            Self::Operator { at, by, request, salt, action } => {
+                control(kind::OPERATOR, *at, &(by, request, salt, action))
+            }
+            Self::ExpireLeases { at } => control(kind::EXPIRE_LEASES, *at, &()),
         }
     }
 
@@ -191,6 +219,14 @@ impl Command {
             }
             kind::SWEEP => Self::Sweep { at, budget: rest(reader)? },
             kind::SET_LIMITS => Self::SetLimits { at, limits: rest(reader)? },
+            kind::OPERATOR => {
+                let (by, request, salt, action) = rest(reader)?;
+                Self::Operator { at, by, request, salt, action }
+            }
+            kind::EXPIRE_LEASES => {
+                let () = rest(reader)?;
+                Self::ExpireLeases { at }
+            }
             unknown => return Err(CommandError::Kind(unknown)),
         })
     }

@@ -3,8 +3,10 @@
 use weft_index::{DirectoryChange, Match, PrefixIndex};
 use weft_types::{HolderGrant, HolderKey, Incarnation, IndexKey, LogTime, Roster};
 
+use crate::accounts::Accounts;
 use crate::digests::HolderDigests;
 use crate::numbers::Numbers;
+use crate::operate::OperatorRequest;
 use crate::outcome::Refusal;
 use crate::{Applied, Command, Limits, Outcome};
 
@@ -20,6 +22,8 @@ pub struct Directory {
     pub(crate) numbers: Numbers,
     pub(crate) index: PrefixIndex,
     pub(crate) digests: HolderDigests,
+    /// Tenants, leases, and who asked for what.
+    pub(crate) accounts: Accounts,
     /// Blocks not taken for want of room.
     pub(crate) refused_blocks: u64,
     /// Encoded bytes of the roster's nodes, endpoints and contracts.
@@ -33,8 +37,13 @@ impl Directory {
         Self::default()
     }
 
-    /// Applies one command.
+    /// Applies one command, wherever in the log it stands.
     pub fn apply(&mut self, command: Command) -> Applied {
+        self.apply_at(0, command)
+    }
+
+    /// Applies the command at this index of the log.
+    pub fn apply_at(&mut self, index: u64, command: Command) -> Applied {
         self.log_time = self.log_time.max(command.at());
         let mut changes = Vec::new();
         let outcome = match command {
@@ -59,6 +68,13 @@ impl Directory {
                 self.limits = limits;
                 Outcome::Done
             }),
+            Command::Operator { at: _, by, request, salt, action } => {
+                Ok(self.operate(OperatorRequest { index, by, request, salt, action }, &mut changes))
+            }
+            Command::ExpireLeases { .. } => {
+                self.accounts.leases.expire(self.log_time, &mut changes);
+                Ok(Outcome::Done)
+            }
         };
         Applied { outcome: outcome.unwrap_or_else(Outcome::from), changes }
     }
@@ -79,6 +95,12 @@ impl Directory {
     #[must_use]
     pub fn roster(&self) -> &Roster {
         &self.roster
+    }
+
+    /// Tenants, leases, the deny list, and what operators asked for.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
     }
 
     /// Blocks, as they are kept.

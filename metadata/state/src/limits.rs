@@ -14,17 +14,41 @@ pub struct Limits {
     pub nodes: u32,
     /// Engine replicas. Default 4,096; at most 8,192.
     pub endpoints: u32,
+    /// Tenants. Default and at most 1,024.
+    pub tenants: u32,
+    /// Leases. Default and at most 16,384.
+    pub leases: u32,
+    /// Blocks of all leases together, each counted once a lease. Default a million: about 100 MiB a member at worst; at most
+    /// 16 million.
+    pub leased_blocks: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { blocks: 16_000_000, holders: 16_384, nodes: 1_024, endpoints: 4_096 }
+        Self {
+            blocks: 16_000_000,
+            holders: 16_384,
+            nodes: 1_024,
+            endpoints: 4_096,
+            tenants: 1_024,
+            leases: 16_384,
+            leased_blocks: 1_000_000,
+        }
     }
 }
 
 impl Limits {
-    /// Above this the roster would not fit a control message: see [`Limits::SPECS_BYTES_MAX`].
-    const CEILING: Self = Self { blocks: u64::MAX, holders: 16_384, nodes: 4_096, endpoints: 8_192 };
+    /// Above this the roster, or a list of all tenants or leases, would not fit a control message: see
+    /// [`Limits::SPECS_BYTES_MAX`].
+    const CEILING: Self = Self {
+        blocks: u64::MAX,
+        holders: 16_384,
+        nodes: 4_096,
+        endpoints: 8_192,
+        tenants: 1_024,
+        leases: 16_384,
+        leased_blocks: 1 << 24,
+    };
 
     /// Encoded bytes of all nodes', endpoints' and contracts' descriptions together. The roster travels whole in one
     /// control message (4 MiB): 1.5 MiB of these, their names once more as keys, and 16,384 grants of about 100 bytes.
@@ -36,9 +60,16 @@ impl Limits {
     /// What is wrong with them.
     pub(crate) fn check(&self) -> Result<(), String> {
         let ceiling = Self::CEILING;
-        let over = self.holders > ceiling.holders || self.nodes > ceiling.nodes || self.endpoints > ceiling.endpoints;
+        let pairs = [
+            (self.holders, ceiling.holders),
+            (self.nodes, ceiling.nodes),
+            (self.endpoints, ceiling.endpoints),
+            (self.tenants, ceiling.tenants),
+            (self.leases, ceiling.leases),
+        ];
+        let over = pairs.iter().any(|(asked, most)| asked > most) || self.leased_blocks > ceiling.leased_blocks;
         match over {
-            true => Err(format!("limits {self:?} are above what one roster message holds: at most {ceiling:?}")),
+            true => Err(format!("limits {self:?} are above what one message holds: at most {ceiling:?}")),
             false => Ok(()),
         }
     }

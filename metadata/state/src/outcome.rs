@@ -1,7 +1,7 @@
 //! What comes out of a command.
 
 use weft_index::{DirectoryChange, ReportAck};
-use weft_types::{ContractConflict, HolderGrant};
+use weft_types::{ContractConflict, HolderGrant, Operated};
 
 /// What the caller is told.
 #[derive(Clone, PartialEq, Debug)]
@@ -15,6 +15,8 @@ pub enum Outcome {
     Conflict(ContractConflict),
     /// Refused, with fault and remedy (a stale incarnation, a bound reached); nothing was changed.
     Refused(String),
+    /// An operator's request was done.
+    Operated(Operated),
     /// One for each report, in order.
     Reports(Vec<ReportAck>),
 }

@@ -5,12 +5,13 @@ use weft_index::{Change, PrefixIndex, layout};
 use weft_types::codec::{self, DecodeError};
 use weft_types::{Checksum, HolderId, LogTime, Roster};
 
+use crate::accounts::Accounts;
 use crate::digests::HolderDigests;
 use crate::numbers::{Life, Number, Numbers};
 use crate::{Directory, Limits, contracts};
 
 const MAGIC: [u8; 8] = *b"weft.dir";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Bytes that are not a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +46,7 @@ pub enum SnapshotError {
     Malformed(#[from] DecodeError),
 }
 
-/// All but time and blocks.
+/// All but time, accounts and blocks.
 #[derive(Serialize, Deserialize)]
 struct Head {
     limits: Limits,
@@ -74,6 +75,7 @@ impl Directory {
         bytes.extend_from_slice(&self.log_time.as_micros().to_le_bytes());
         bytes.extend_from_slice(&(self.index.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&head);
+        self.accounts.write(&mut bytes);
         for (key, holders) in self.index.entries() {
             layout::write_block(&mut bytes, key, holders.iter());
         }
@@ -101,18 +103,24 @@ impl Directory {
         let log_time = LogTime::from_micros(reader.u64()?);
         let blocks = reader.u64()?;
         let head: Head = codec::decode(reader.bytes(head_len)?)?;
+        let accounts = Accounts::read(&mut reader)?;
         let mut index = PrefixIndex::new();
         for _ in 0..blocks {
             read_block(&mut reader, &head.numbers, &mut index)?;
         }
         reader.u64()?; // The checksum, which was compared above.
         reader.finish()?;
-        head.into_directory(log_time, index)
+        head.into_directory(log_time, accounts, index)
     }
 }
 
 impl Head {
-    fn into_directory(self, log_time: LogTime, mut index: PrefixIndex) -> Result<Directory, SnapshotError> {
+    fn into_directory(
+        self,
+        log_time: LogTime,
+        accounts: Accounts,
+        mut index: PrefixIndex,
+    ) -> Result<Directory, SnapshotError> {
         for (number, holder) in self.numbers.iter().zip((0..).map(HolderId::new)) {
             if number.life == Life::Retired {
                 index.retire(holder);
@@ -133,6 +141,7 @@ impl Head {
             numbers,
             digests: HolderDigests::of(&index),
             index,
+            accounts,
             refused_blocks: self.refused_blocks,
         })
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use weft_index::DirectoryChange;
-use weft_metadata_proto::v1::{KeepAliveRequest, RosterRequest, WatchItem, WatchRequest, method};
+use weft_metadata_proto::v1::{KeepAliveRequest, RosterRequest, WatchItem, WatchRequest, WatchScope, method};
 use weft_types::{Incarnation, NodeId, Role};
 
 use crate::cluster::{Caller, Cluster, PATIENCE, SHARD, keys, stored};
@@ -31,7 +31,7 @@ async fn a_silent_node_is_retired_and_a_live_one_outlives_the_leader() {
     cluster.kill(leader).await;
     let leader = cluster.leader().await;
     let router = cluster.caller(Role::Router, "r1");
-    let request = WatchRequest { shard: SHARD, resume: None };
+    let request = WatchRequest { shard: SHARD, resume: None, scope: WatchScope::Directory };
     let target = router.target(leader);
     let watching = router.fabric().subscribe::<method::Watch>(&target, &request, PATIENCE);
     let mut watch = watching.await.unwrap();

@@ -7,6 +7,7 @@ mod catch_up;
 mod cluster;
 mod expiry;
 mod failover;
+mod leases;
 mod members;
 mod reports;
 mod revive;

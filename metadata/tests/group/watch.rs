@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use weft_index::{Change, DirectoryChange};
-use weft_metadata_proto::v1::{CutOff, WatchItem, WatchRequest, method};
+use weft_metadata_proto::v1::{CutOff, WatchItem, WatchRequest, WatchScope, method};
 use weft_transport::Subscription;
 use weft_types::{HolderId, IndexKey, Role};
 
@@ -19,7 +19,7 @@ struct Copy {
 }
 
 async fn open(router: &Caller, member: u64, resume: Option<u64>) -> Subscription<WatchItem> {
-    let request = WatchRequest { shard: SHARD, resume };
+    let request = WatchRequest { shard: SHARD, resume, scope: WatchScope::Directory };
     router.fabric().subscribe::<method::Watch>(&router.target(member), &request, PATIENCE).await.unwrap()
 }
 
@@ -30,7 +30,7 @@ impl Copy {
             WatchItem::SnapshotBlocks(list) => list.for_each(|key, holder| {
                 self.blocks.insert((key, holder));
             }),
-            WatchItem::SnapshotEnd => {}
+            WatchItem::SnapshotEnd | WatchItem::SnapshotAccounts(_) => {}
             WatchItem::Changes { index, changes } => {
                 assert!(index > self.index, "{index} came after {}", self.index);
                 self.index = index;

@@ -212,6 +212,7 @@ impl Shared {
             (state.index, state.directory.clone())
         };
         to.publish(&WatchItem::SnapshotBegin { index, roster: directory.roster().clone() }).await?;
+        to.publish(&WatchItem::SnapshotAccounts(directory.accounts().as_changes().collect())).await?;
         for blocks in BlockList::pieces(directory.index().blocks()) {
             to.publish(&WatchItem::SnapshotBlocks(blocks)).await?;
         }

@@ -2,12 +2,13 @@
 
 use weft_index::ReportAck;
 use weft_types::rpc::Method;
-use weft_types::{HolderGrant, MemberId};
+use weft_types::{HolderGrant, MemberId, Operated};
 
 use super::{
-    BackupPiece, BackupRequest, ChangeMembersRequest, DigestsRequest, HolderDigests, JoinRequest, Joined,
-    KeepAliveRequest, LeaveRequest, LookupRequest, LookupResponse, MembersChange, PutEndpointRequest,
-    RemoveEndpointRequest, Reply, ReportRequest, RosterRequest, RosterResponse, StatusRequest, StatusResponse,
+    AuditRequest, AuditResponse, BackupPiece, BackupRequest, ChangeMembersRequest, DigestsRequest, HolderDigests,
+    JoinRequest, Joined, KeepAliveRequest, LeasesRequest, LeasesResponse, LeaveRequest, LookupRequest, LookupResponse,
+    MembersChange, OperateRequest, PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest, RevokedRequest,
+    RevokedResponse, RosterRequest, RosterResponse, StatusRequest, StatusResponse, TenantsRequest, TenantsResponse,
     TransferLeaderRequest, WatchItem, WatchRequest,
 };
 
@@ -55,6 +56,16 @@ methods! {
     ChangeMembers = 40, "change_members": ChangeMembersRequest => Reply<MembersChange>;
     /// Leadership is handed over. Answered with the new leader.
     TransferLeader = 41, "transfer_leader": TransferLeaderRequest => Reply<MemberId>;
+    /// Done once for each request number, however often it is sent.
+    Operate = 43, "operate": OperateRequest => Reply<Operated>;
+    /// Tenants and sharing groups, without their secrets.
+    Tenants = 44, "tenants": TenantsRequest => TenantsResponse;
+    /// Leases, without their blocks.
+    Leases = 45, "leases": LeasesRequest => LeasesResponse;
+    /// What operators asked for last.
+    Audit = 46, "audit": AuditRequest => AuditResponse;
+    /// The deny list.
+    Revoked = 47, "revoked": RevokedRequest => RevokedResponse;
 }
 
 /// Subscription to the bytes of a snapshot of the moment, for a backup. Ends when all were sent.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use weft_index::ReportAck;
-use weft_types::{ContractConflict, HolderGrant, MemberId, control_message};
+use weft_types::{ContractConflict, HolderGrant, MemberId, Operated, control_message};
 
 use super::{HolderDigests, Joined, MembersChange};
 
@@ -25,6 +25,7 @@ pub enum Reply<T> {
 }
 
 control_message!(
+    Reply<Operated>,
     Reply<Joined>,
     Reply<bool>,
     Reply<()>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use weft_types::{LogTime, MemberId, ShardId, Tier, control_message};
+use weft_types::{HolderId, LogTime, MemberId, ShardId, Tier, control_message};
 
 /// Request of [`super::method::Status`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -85,6 +85,14 @@ pub struct StatusResponse {
     pub nodes: u32,
     /// Engine replicas in the roster.
     pub endpoints: u32,
+    /// Blocks of each holder.
+    pub by_holder: BTreeMap<HolderId, u64>,
+    /// Tenants.
+    pub tenants: u32,
+    /// Leases that have not ended.
+    pub leases: u32,
+    /// Blocks of all leases, each counted once a lease.
+    pub leased_blocks: u64,
 }
 
 control_message!(StatusRequest, StatusResponse);

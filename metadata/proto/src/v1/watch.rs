@@ -3,7 +3,8 @@
 //! ```text
 //!   WatchRequest { resume: None }            WatchRequest { resume: Some(i) }
 //!   SnapshotBegin { index: s, roster }       Resumed              (or SnapshotBegin…, if i is no longer kept)
-//!   SnapshotBlocks …                         Changes { index: > i } …
+//!   SnapshotAccounts …                       Changes { index: > i } …
+//!   SnapshotBlocks …
 //!   SnapshotEnd
 //!   Changes { index: > s } …                 at any time after: Heartbeat
 //!                                            as the last item:  CutOff
@@ -13,6 +14,7 @@
 //! - `Changes` come in log order, at most one for each log entry; entries that changed nothing have none;
 //! - a `Heartbeat` is sent at least every [`WatchItem::HEARTBEAT_EVERY`], but only while the member knows a leader: its
 //!   absence is how a follower learns that this member may be cut off;
+//! - secrets (salts, hashes of keys) are told to routers only, whatever the scope: the member looks at the certificate;
 //! - a follower's state is that of the last index it was sent, so it may resume from there at any member.
 
 use std::time::Duration;
@@ -34,6 +36,19 @@ pub struct WatchRequest {
     /// Log index of the last change or heartbeat the follower has; `None`: it has nothing. A member that does not keep
     /// changes so far back sends a snapshot.
     pub resume: Option<u64>,
+    /// How much of the directory.
+    pub scope: WatchScope,
+}
+
+/// What a watch is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum WatchScope {
+    /// Everything: for routers.
+    #[default]
+    Directory,
+    /// Tenants, sharing groups, leases and the deny list, without roster and blocks: for nodes. Its snapshot has an empty
+    /// roster.
+    Accounts,
 }
 
 /// One item of a watch. The first byte is its tag, then three zero bytes; see each for the rest.
@@ -68,6 +83,8 @@ pub enum WatchItem {
     CutOff(CutOff),
     /// Tag 6, empty. Everything since the index asked for follows.
     Resumed,
+    /// Tag 7, fixed layout. Some of a snapshot's tenants, groups, leases and revocations, as changes to nothing.
+    SnapshotAccounts(Vec<DirectoryChange>),
 }
 
 /// Why a watch ends.
@@ -93,6 +110,7 @@ mod tag {
     pub(super) const HEARTBEAT: u8 = 4;
     pub(super) const CUT_OFF: u8 = 5;
     pub(super) const RESUMED: u8 = 6;
+    pub(super) const SNAPSHOT_ACCOUNTS: u8 = 7;
 }
 
 /// Tags of changes inside [`WatchItem::Changes`], likewise.
@@ -103,6 +121,10 @@ mod change_tag {
     pub(super) const NODE: u8 = 3;
     pub(super) const ENDPOINT: u8 = 4;
     pub(super) const CONTRACTS: u8 = 5;
+    pub(super) const TENANT: u8 = 6;
+    pub(super) const GROUP: u8 = 7;
+    pub(super) const LEASE: u8 = 8;
+    pub(super) const REVOKED: u8 = 9;
 }
 
 impl WatchItem {
@@ -117,6 +139,7 @@ impl WatchItem {
 ///  │ 3   │ 0 │ 0        │ log index u64 │ changes, each:
 ///                                          tag u8 = 0 │ report
 ///                                          tag u8     │ length u32 │ codec
+///  │ 7   │ 0 │ 0        │ changes
 /// ```
 impl Message for WatchItem {
     fn encode(&self) -> Vec<u8> {
@@ -139,6 +162,11 @@ impl Message for WatchItem {
             Self::Heartbeat { index, at } => item(tag::HEARTBEAT, &codec::encode(&(index, at))),
             Self::CutOff(reason) => item(tag::CUT_OFF, &codec::encode(reason)),
             Self::Resumed => item(tag::RESUMED, &[]),
+            Self::SnapshotAccounts(changes) => {
+                let mut out = item(tag::SNAPSHOT_ACCOUNTS, &[0; 4]);
+                changes.iter().for_each(|change| write_change(&mut out, change));
+                out
+            }
         }
     }
 
@@ -156,6 +184,10 @@ impl Message for WatchItem {
                 reader.zeros(4)?;
                 let index = reader.u64()?;
                 return Ok(Self::Changes { index, changes: read_changes(&mut reader)? });
+            }
+            tag::SNAPSHOT_ACCOUNTS => {
+                reader.zeros(4)?;
+                return Ok(Self::SnapshotAccounts(read_changes(&mut reader)?));
             }
             _ => {}
         }
@@ -192,6 +224,10 @@ fn write_change(out: &mut Vec<u8>, change: &DirectoryChange) {
         DirectoryChange::Node(id, node) => (change_tag::NODE, codec::encode(&(id, node))),
         DirectoryChange::Endpoint(id, endpoint) => (change_tag::ENDPOINT, codec::encode(&(id, endpoint))),
         DirectoryChange::Contracts(contracts) => (change_tag::CONTRACTS, codec::encode(contracts)),
+        DirectoryChange::Tenant(id, tenant) => (change_tag::TENANT, codec::encode(&(id, tenant))),
+        DirectoryChange::Group(id, group) => (change_tag::GROUP, codec::encode(&(id, group))),
+        DirectoryChange::Lease(id, lease) => (change_tag::LEASE, codec::encode(&(id, lease))),
+        DirectoryChange::Revoked(serial, listed) => (change_tag::REVOKED, codec::encode(&(serial, listed))),
     };
     out.push(tag);
     out.extend_from_slice(&u32::try_from(body.len()).expect("specs are bounded by the directory").to_le_bytes());
@@ -225,6 +261,22 @@ fn read_change(reader: &mut Reader<'_>) -> Result<DirectoryChange, DecodeError> 
             DirectoryChange::Endpoint(id, endpoint)
         }
         change_tag::CONTRACTS => DirectoryChange::Contracts(codec::decode(body)?),
+        change_tag::TENANT => {
+            let (id, tenant) = codec::decode(body)?;
+            DirectoryChange::Tenant(id, tenant)
+        }
+        change_tag::GROUP => {
+            let (id, group) = codec::decode(body)?;
+            DirectoryChange::Group(id, group)
+        }
+        change_tag::LEASE => {
+            let (id, lease) = codec::decode(body)?;
+            DirectoryChange::Lease(id, lease)
+        }
+        change_tag::REVOKED => {
+            let (serial, listed) = codec::decode(body)?;
+            DirectoryChange::Revoked(serial, listed)
+        }
         unknown => return Err(reader.malformed(format!("change tag {unknown} is unknown to this release"))),
     })
 }

@@ -1,12 +1,13 @@
 //! Nodes, endpoints and reports as the tests need them, and the calls that must succeed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use weft_index::{Change, Report, ReportForm};
 use weft_metadata_state::{Applied, Command, Directory, Outcome, ReportAck};
 use weft_types::{
-    BlockSize, ByteSize, Contract, EndpointSpec, HolderGrant, Incarnation, IndexKey, LogTime, ModelKey, NodeSpec, Part,
-    Tier,
+    Asker, BlockSize, ByteSize, Contract, EndpointSpec, HolderGrant, Incarnation, IndexKey, LogTime, ModelKey,
+    NodeSpec, Operated, OperatorAction, Part, RequestId, Role, Salt, TenantSettings, Tier,
 };
 
 pub(crate) fn key(number: u8) -> IndexKey {
@@ -70,6 +71,40 @@ pub(crate) fn refusal(applied: Applied) -> String {
         Outcome::Refused(reason) => reason,
         other => panic!("a refusal expected, got {other:?}"),
     }
+}
+
+/// Asks as an operator would, under a request number of its own, at this time.
+pub(crate) fn ask_at(directory: &mut Directory, micros: u64, action: OperatorAction) -> Applied {
+    let number = directory.accounts().audit().len() as u64 + 1;
+    directory.apply(operator(micros, number, action))
+}
+
+/// The same, at no time, and it must be done.
+pub(crate) fn ask(directory: &mut Directory, action: OperatorAction) -> Operated {
+    match ask_at(directory, 0, action).outcome {
+        Outcome::Operated(operated) => operated,
+        other => panic!("expected to be done, got {other:?}"),
+    }
+}
+
+pub(crate) fn operator(micros: u64, number: u64, action: OperatorAction) -> Command {
+    Command::Operator {
+        at: LogTime::from_micros(micros),
+        by: Asker { role: Role::Admin, name: "ops".parse().unwrap() },
+        request: RequestId::new(number),
+        salt: Salt::from_bytes([u8::try_from(number % 256).unwrap(); 32]),
+        action,
+    }
+}
+
+pub(crate) fn put_tenant(name: &str, lease_blocks_max: u32) -> OperatorAction {
+    let settings = TenantSettings { lease_blocks_max, ..TenantSettings::default() };
+    OperatorAction::PutTenant { tenant: name.parse().unwrap(), settings, unsalted: false }
+}
+
+pub(crate) fn grant_lease(tenant: &str, blocks: impl IntoIterator<Item = u8>, seconds: u64) -> OperatorAction {
+    let prefix = blocks.into_iter().map(key).collect();
+    OperatorAction::GrantLease { tenant: tenant.parse().unwrap(), prefix, ttl: Duration::from_secs(seconds) }
 }
 
 pub(crate) fn join(directory: &mut Directory, node: &NodeSpec) -> Vec<HolderGrant> {

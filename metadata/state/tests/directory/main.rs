@@ -4,6 +4,9 @@
 
 mod actors;
 mod anew;
+mod leases;
+mod operators;
 mod replicas;
 mod resync;
 mod rules;
+mod tenants;

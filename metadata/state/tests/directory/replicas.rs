@@ -1,13 +1,14 @@
 //! Replicas that apply the same commands are the same, whatever way they came to their state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use weft_index::{Change, Digests, PartitionId, Partitions, Report, ReportForm};
 use weft_metadata_state::{Command, Directory, Limits, Outcome, ReportAck};
-use weft_types::{Generation, HolderId, Incarnation, IndexKey, LogTime};
+use weft_types::{Generation, HolderId, Incarnation, IndexKey, LeaseId, LogTime, OperatorAction};
 
-use crate::actors::{endpoint, key, node, report};
+use crate::actors::{endpoint, grant_lease, key, node, operator, put_tenant, report};
 
 const NODES: [&str; 3] = ["a", "b", "c"];
 const ENDPOINTS: [&str; 3] = ["e", "f", "g"];
@@ -27,6 +28,11 @@ enum Intent {
     Reports(Vec<Pick>),
     Sweep(u32),
     Limit(u64),
+    Tenant(usize, bool),
+    Lease(usize, Vec<u8>, u64),
+    Lengthen(u64, u64),
+    Release(u64),
+    Ends,
 }
 
 fn any_form() -> impl Strategy<Value = ReportForm> {
@@ -52,6 +58,11 @@ fn any_intent() -> impl Strategy<Value = Intent> {
         12 => prop::collection::vec(one_report, 1..5).prop_map(Intent::Reports),
         3 => prop_oneof![3 => 1u32..20, 1 => Just(5000)].prop_map(Intent::Sweep),
         1 => (10u64..60).prop_map(Intent::Limit),
+        1 => (0..3usize, prop::bool::weighted(0.8)).prop_map(|(t, there)| Intent::Tenant(t, there)),
+        4 => (0..3usize, prop::collection::vec(0..KEYS, 1..8), 1u64..60).prop_map(|(t, b, s)| Intent::Lease(t, b, s)),
+        1 => (1u64..9, 1u64..60).prop_map(|(l, s)| Intent::Lengthen(l, s)),
+        1 => (1u64..9).prop_map(Intent::Release),
+        2 => Just(Intent::Ends),
     ]
 }
 
@@ -63,8 +74,11 @@ struct Model {
 }
 
 impl Model {
-    fn command(&self, intent: &Intent, at: u64) -> Command {
-        let at = LogTime::from_micros(at);
+    fn command(&self, intent: &Intent, number: u64) -> Command {
+        // A second apart, so that leases end on the way.
+        let micros = number * 1_000_000 + number % 2;
+        let at = LogTime::from_micros(micros);
+        let lease = |number: u64| LeaseId::new(number);
         match intent {
             Intent::Join(n, i) => Command::Join { at, node: node(NODES[*n], *i) },
             Intent::Leave(n, i) => {
@@ -99,6 +113,23 @@ impl Model {
                 }
                 Command::Reports { at, reports }
             }
+            Intent::Tenant(t, true) => operator(micros, number, put_tenant(NODES[*t], 12)),
+            Intent::Tenant(t, false) => {
+                operator(micros, number, OperatorAction::RemoveTenant { tenant: NODES[*t].parse().unwrap() })
+            }
+            Intent::Lease(t, blocks, seconds) => {
+                // Every third request was sent before, by a client that heard no answer.
+                let number = if number.is_multiple_of(3) { number.saturating_sub(1) } else { number };
+                operator(micros, number, grant_lease(NODES[*t], blocks.iter().copied(), *seconds))
+            }
+            Intent::Lengthen(number_of, seconds) => {
+                let ttl = Duration::from_secs(*seconds);
+                operator(micros, number, OperatorAction::RenewLease { lease: lease(*number_of), ttl })
+            }
+            Intent::Release(number_of) => {
+                operator(micros, number, OperatorAction::ReleaseLease { lease: lease(*number_of) })
+            }
+            Intent::Ends => Command::ExpireLeases { at },
             Intent::Sweep(budget) => Command::Sweep { at, budget: *budget },
             Intent::Limit(blocks) => Command::SetLimits { at, limits: Limits { blocks: *blocks, ..Limits::default() } },
         }
@@ -156,6 +187,7 @@ proptest! {
             let (_, restored) = other.digests(grant.holder, grant.generation).unwrap();
             prop_assert_eq!((restored.groups(), restored.blocks()), (digests.groups(), digests.blocks()));
         }
+        prop_assert_eq!(one.accounts(), other.accounts());
         prop_assert_eq!(Directory::restore(&one.snapshot()).unwrap().snapshot(), one.snapshot());
     }
 
@@ -226,7 +258,7 @@ proptest! {
     }
 
     #[test]
-    fn rubbish_is_no_command_and_does_not_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u8..9) {
+    fn rubbish_is_no_command_and_does_not_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u8..11) {
         let _ = Command::decode(&bytes);
         // Past the header, so that each body is met.
         if bytes.len() > 16 {

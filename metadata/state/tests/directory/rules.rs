@@ -278,7 +278,7 @@ fn names_and_numbers_are_bounded() {
     sweep_all(&mut directory);
     join(&mut directory, &node("a", 2));
     let said = refusal(directory.apply(Command::SetLimits { at: AT, limits: Limits { holders: 1 << 20, ..limits } }));
-    assert!(said.contains("above what one roster message holds"), "{said}");
+    assert!(said.contains("above what one message holds"), "{said}");
 }
 
 #[test]

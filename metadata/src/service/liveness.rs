@@ -10,9 +10,11 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use weft_types::{Incarnation, NodeId, NodeSpec};
 
-/// Leases of one leadership at a time. There is one a node of the roster, so the directory's limit on nodes bounds it.
+/// Who is alive, as one leadership at a time knows it. What tenants lease is another thing, and in the directory.
+///
+/// There is one a node of the roster, so the directory's limit on nodes bounds it.
 #[derive(Debug)]
-pub(crate) struct Leases {
+pub(crate) struct Liveness {
     term: Duration,
     held: Mutex<Held>,
 }
@@ -33,7 +35,7 @@ impl Held {
     }
 }
 
-impl Leases {
+impl Liveness {
     pub(crate) fn new(term: Duration) -> Self {
         Self { term, held: Mutex::default() }
     }
@@ -96,16 +98,16 @@ mod tests {
 
     #[test]
     fn a_lease_runs_out_unless_renewed_and_a_new_leader_gives_everyone_a_full_term() {
-        let leases = Leases::new(Duration::from_secs(2));
+        let liveness = Liveness::new(Duration::from_secs(2));
         let start = Instant::now();
         let at = |tenths: u64| start + Duration::from_millis(tenths * 100);
         let (a, b) = (node("a", 1), node("b", 7));
         let expired = |leadership, nodes: &[&NodeSpec], tenths| {
-            let expired = leases.expired(leadership, nodes.iter().copied(), at(tenths)).into_iter();
+            let expired = liveness.expired(leadership, nodes.iter().copied(), at(tenths)).into_iter();
             expired.map(|(id, incarnation)| format!("{id}/{incarnation}")).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(expired(1, &[&a, &b], 0), "");
-        leases.renew(1, &a.id, a.incarnation, at(10));
+        liveness.renew(1, &a.id, a.incarnation, at(10));
         assert_eq!(expired(1, &[&a, &b], 19), "");
         assert_eq!(expired(1, &[&a, &b], 20), "b/7");
         assert_eq!(expired(2, &[&a, &b], 20), "", "another leadership begins anew");
@@ -113,7 +115,7 @@ mod tests {
         assert_eq!(expired(2, &[&node("a", 2), &b], 40), "b/7", "another incarnation has its own lease");
         assert_eq!(expired(2, &[&node("a", 2)], 41), "");
         assert_eq!(expired(2, &[&node("a", 2), &b], 42), "", "who left and came back begins anew");
-        leases.forgive(Duration::from_secs(1));
+        liveness.forgive(Duration::from_secs(1));
         assert_eq!(expired(2, &[&node("a", 2)], 69), "", "a second in which nobody was heard does not count");
         assert_eq!(expired(2, &[&node("a", 2)], 70), "a/2");
     }
