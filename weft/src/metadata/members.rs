@@ -244,7 +244,8 @@ fn member(text: &str) -> Result<MemberId, String> {
 fn warn_of_few(members: &[MemberStatus]) {
     let voters = members.iter().filter(|member| member.voter).count();
     if voters < VOTERS_MIN {
-        eprintln!("{voters} voters: losing one stops the group. Add members until there are {VOTERS_MIN}.");
+        let voters = if voters == 1 { "1 voter".to_owned() } else { format!("{voters} voters") };
+        eprintln!("{voters}: losing one stops the group. Add members until there are {VOTERS_MIN}.");
     } else if voters.is_multiple_of(2) {
         let lost = (voters - 1) / 2;
         eprintln!("{voters} voters can lose {lost}, as {} can: add or remove one.", voters - 1);
