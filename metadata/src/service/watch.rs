@@ -123,12 +123,12 @@ impl Watch<'_> {
         let watches = self.watches;
         let _permit = watches.snapshots.acquire().await.expect("nobody closes it");
         let (directory, index) = {
-            let state = watches.group.machine.state();
-            (state.directory.clone(), state.index())
+            let mut state = watches.group.machine.state_mut();
+            (state.directory.freeze(), state.index())
         };
         watches.metrics.watch_snapshots.inc();
         self.send(&WatchItem::SnapshotBegin { index, roster: directory.roster().clone() }).await?;
-        for blocks in BlockList::pieces(directory.index().blocks()) {
+        for blocks in BlockList::pieces(directory.into_blocks()) {
             self.send(&WatchItem::SnapshotBlocks(blocks)).await?;
         }
         self.send(&WatchItem::SnapshotEnd).await?;

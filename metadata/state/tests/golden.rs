@@ -162,7 +162,7 @@ fn snapshot() {
     let fields = [
         &[
             ("776566742e646972", "magic"),
-            ("01000000", "version"),
+            ("02000000", "version"),
             ("56000000", "bytes of the head"),
             ("4433221100000000", "log time"),
             ("0200000000000000", "blocks"),
@@ -181,9 +181,10 @@ fn snapshot() {
             ("02 02", "generation 2, retired"),
             ("00", "the sweep stands at partition 0"),
             ("00", "no blocks refused"),
-            ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 0100 0000", "a block, one holder: 0"),
-            ("cccccccccccccccccccccccccccccccc 0100 0000", "a block, one holder: 0"),
-            ("4d55cfca3684edc3", "XXH3-64"),
+            ("0100 0200 0000", "a run of one holder and two blocks; the holder: 0"),
+            ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "a block"),
+            ("cccccccccccccccccccccccccccccccc", "a block"),
+            ("3880fa74b1848920", "XXH3-64"),
         ],
     ]
     .concat();
@@ -199,6 +200,6 @@ fn what_a_later_release_wrote_is_refused_by_name() {
     bytes[..2].copy_from_slice(&[1, 99]);
     assert!(Command::decode(&bytes).unwrap_err().to_string().contains("kind 99"));
     let mut bytes = Directory::new().snapshot();
-    bytes[8] = 2;
-    assert!(Directory::restore(&bytes).unwrap_err().to_string().contains("format 2"));
+    bytes[8] = 3;
+    assert!(Directory::restore(&bytes).unwrap_err().to_string().contains("format 3"));
 }
