@@ -80,8 +80,6 @@ impl Rate {
     /// An observation counts as at most this many times faster than the rate so far: one wrong prediction of where a
     /// prefix was must not make an endpoint look infinitely fast.
     const SPEEDUP_MAX: f64 = 4.0;
-    /// And as at most this many times slower: a request that waited for memory was not computed slowly.
-    const SLOWDOWN_MAX: f64 = 2.0;
 
     fn prior(tokens_per_second: f64) -> Self {
         let tokens_per_second = tokens_per_second.max(1.0);
@@ -104,8 +102,9 @@ impl Rate {
         if tokens < Self::TOKENS_MIN {
             return;
         }
-        let believed = self.seconds_for(tokens);
-        let seconds = took.as_secs_f64().clamp(believed / Self::SPEEDUP_MAX, believed * Self::SLOWDOWN_MAX);
+        // However slow, it counts in full: where memory is what a request waited for, and `device_tokens` does not tell of it,
+        // this is all that keeps the next ones away.
+        let seconds = took.as_secs_f64().max(self.seconds_for(tokens) / Self::SPEEDUP_MAX);
         self.tokens = self.tokens * Self::KEPT + f64::from(tokens);
         self.seconds = self.seconds * Self::KEPT + seconds;
     }
