@@ -25,10 +25,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError};
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing::info;
-use weft_metadata_state::{Command, CommandError, Directory, DirectoryChange};
+use weft_metadata_state::{Command, CommandError, Directory, DirectoryChange, FrozenDirectory};
 
 use self::feed::Feed;
 use self::glance::Glance;
@@ -59,7 +59,7 @@ struct Shared {
 }
 
 /// Everything that changes with an entry.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) directory: Directory,
     pub(crate) applied: Option<LogId>,
@@ -70,6 +70,28 @@ impl State {
     /// Log index up to which entries were applied; 0 before the first.
     pub(crate) fn index(&self) -> u64 {
         self.applied.map_or(0, |id| id.index)
+    }
+
+    /// The state as it is now, to be written while this one goes on.
+    pub(crate) fn freeze(&mut self) -> FrozenState {
+        let (applied, membership) = (self.applied, self.membership.clone());
+        FrozenState { directory: self.directory.freeze(), applied, membership }
+    }
+}
+
+/// The state as it was at one moment.
+#[derive(Debug)]
+pub(crate) struct FrozenState {
+    directory: FrozenDirectory,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl FrozenState {
+    /// What its snapshot says of itself, and the directory's bytes.
+    pub(crate) fn write(self) -> (SnapshotMeta, Vec<u8>) {
+        let directory = self.directory.snapshot();
+        (snapshot::meta(self.applied, self.membership, &directory), directory)
     }
 }
 
@@ -99,6 +121,11 @@ impl Machine {
     /// The state as applied so far. It waits while an entry is being applied; and holding it, applying waits.
     pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
         self.0.state.read()
+    }
+
+    /// As [`Machine::state`], to freeze it. Nothing else changes it but applying.
+    pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.0.state.write()
     }
 
     /// What the last entry left behind; never waits.
@@ -206,9 +233,9 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        let state = self.0.state.read().clone();
+        let frozen = self.0.state.write().freeze();
         self.0.unsnapshotted_bytes.store(0, Ordering::Relaxed);
-        Builder { machine: self.clone(), state }
+        Builder { machine: self.clone(), frozen: Some(frozen) }
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotFile>, StorageError> {
@@ -293,16 +320,19 @@ fn beside_the_worker<T>(work: impl FnOnce() -> T) -> T {
 #[derive(Debug)]
 pub(crate) struct Builder {
     machine: Machine,
-    state: State,
+    /// Until it is written.
+    frozen: Option<FrozenState>,
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
-        let (machine, state) = (self.machine.clone(), self.state.clone());
+        let (machine, frozen) = (self.machine.clone(), self.frozen.take());
         let building = blocking(move || {
-            let meta = snapshot::meta(&state);
-            let (file, bytes) = snapshot::save(&*machine.0.volume, &meta, &state.directory)?;
-            info!(index = ?state.applied.map(|id| id.index), bytes, "snapshot written");
+            let frozen = frozen.ok_or_else(|| std::io::Error::other("a builder builds one snapshot"))?;
+            let applied = frozen.applied;
+            let (meta, directory) = frozen.write();
+            let (file, bytes) = snapshot::save(&*machine.0.volume, &meta, &directory)?;
+            info!(index = ?applied.map(|id| id.index), bytes, "snapshot written");
             machine.0.metrics.snapshots.inc();
             *machine.0.snapshot.lock() = Some(meta.clone());
             Ok(Snapshot { meta, snapshot: Box::new(SnapshotFile::of(file)) })

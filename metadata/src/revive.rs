@@ -118,7 +118,7 @@ pub fn recover(config: &Config) -> Result<Revived, ReviveError> {
     for entry in log.entries_after(applied.map(|id| id.index)).map_err(|source| io("read", config, source))? {
         machine.replay(entry).map_err(|reason| io("read", config, std::io::Error::other(reason)))?;
     }
-    let state = machine.state().clone();
+    let state = std::mem::take(&mut *machine.state_mut());
     let Some(last) = state.applied else { return Err(ReviveError::Nothing(config.data.clone())) };
     let term = log.vote().map_or(0, |vote| vote.leader_id.term).max(last.leader_id.term);
     drop((log, machine));
@@ -165,7 +165,8 @@ fn found(volume: &dyn Volume, owner: &Owner, config: &Config, mut state: State, 
     state.applied = Some(id);
     state.membership = StoredMembership::new(Some(id), membership);
     state.directory.begin_anew(rand::random_range(GENERATIONS));
-    snapshot::save(volume, &snapshot::meta(&state), &state.directory).map(drop)
+    let (meta, directory) = state.freeze().write();
+    snapshot::save(volume, &meta, &directory).map(drop)
 }
 
 fn move_aside(volume: &dyn Volume, data: &Path, before: &Path) -> std::io::Result<()> {

@@ -9,7 +9,7 @@ use weft_types::{HolderGrant, HolderId, Roster};
 use crate::Accounts;
 
 /// Index and roster, as of the same log index.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct View {
     pub(crate) index: PrefixIndex,
     pub(crate) roster: Arc<Roster>,
@@ -38,15 +38,13 @@ impl View {
 
     /// Takes in a piece of a snapshot.
     pub(crate) fn fill(&mut self, blocks: &BlockList) -> Result<(), Fault> {
-        let mut unknown = None;
-        blocks.for_each(|key, holder| {
-            if self.roster.holders.contains_key(&holder) {
-                self.index.apply(holder, Change::Stored(key));
-            } else {
-                unknown = Some(holder);
+        for run in blocks.runs() {
+            if let Some(unknown) = run.holders.iter().find(|holder| !self.roster.holders.contains_key(holder)) {
+                return Err(Fault::UnknownHolder(*unknown));
             }
-        });
-        unknown.map_or(Ok(()), |holder| Err(Fault::UnknownHolder(holder)))
+            self.index.load(&run.holders, &run.keys);
+        }
+        Ok(())
     }
 
     /// Applies changes of blocks.
@@ -54,9 +52,7 @@ impl View {
         if !self.roster.holders.contains_key(&holder) {
             return Err(Fault::UnknownHolder(holder));
         }
-        for change in changes {
-            self.index.apply(holder, *change);
-        }
+        self.index.apply_all(holder, changes, usize::MAX, |_, _| ());
         Ok(())
     }
 

@@ -1,15 +1,18 @@
-//! Fixed layouts, little-endian: the reader that all of them share, and the entry of a block list.
+//! Fixed layouts, little-endian: the reader that all of them share, and the run of blocks.
 //!
-//! A *block entry* is one block and who holds it; the directory's snapshot and the watch's snapshot pieces are runs of them:
+//! A *run* is blocks that are all held by the same holders; the directory's snapshot and the watch's snapshot pieces are
+//! made of them. Blocks come in the order in which they lie in memory, mostly that of prompts:
 //!
 //! ```text
-//!  0          16        18            18+2c
-//!  │ key      │ count c │ c holders   │
-//!  │ 16 bytes │ u16     │ u16, ascending
+//!  0           2          4                         4+2c
+//!  │ holders c │ blocks n │ c holders               │ n keys
+//!  │ u16       │ u16      │ u16 each, ascending     │ 16 bytes each
 //! ```
 
 use weft_types::codec::DecodeError;
 use weft_types::{HolderId, IndexKey};
+
+use crate::Run;
 
 /// Takes fields off the front of bytes; every short read is an error that names what was being read.
 #[derive(Clone, Debug)]
@@ -120,38 +123,38 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Appends a block entry. `holders`: ascending, each below [`crate::PrefixIndex::HOLDERS_MAX`].
-pub fn write_block(out: &mut Vec<u8>, key: IndexKey, holders: impl Iterator<Item = HolderId>) {
-    out.extend_from_slice(key.as_bytes());
-    let count_at = out.len();
-    out.extend_from_slice(&[0; 2]);
-    let mut count = 0u16;
+/// Appends a run.
+///
+/// # Panics
+/// If it has more holders or blocks than a `u16` counts: an index makes none.
+pub fn write_run(out: &mut Vec<u8>, holders: &[HolderId], keys: &[IndexKey]) {
+    let count =
+        |count: usize| u16::try_from(count).expect("a run's holders and blocks are fewer than 65,536").to_le_bytes();
+    out.reserve(4 + 2 * holders.len() + IndexKey::LEN * keys.len());
+    out.extend_from_slice(&count(holders.len()));
+    out.extend_from_slice(&count(keys.len()));
     for holder in holders {
         let number = u16::try_from(holder.get()).expect("the index refuses holder numbers past u16");
         out.extend_from_slice(&number.to_le_bytes());
-        count += 1;
     }
-    out[count_at..count_at + 2].copy_from_slice(&count.to_le_bytes());
+    keys.iter().for_each(|key| out.extend_from_slice(key.as_bytes()));
 }
 
-/// Reads a block entry and gives each holder to `each`.
+/// Reads a run.
 ///
 /// # Errors
-/// The bytes end early, or the holders are none or not ascending.
-pub fn read_block(reader: &mut Reader<'_>, mut each: impl FnMut(IndexKey, HolderId)) -> Result<IndexKey, DecodeError> {
-    let key = reader.key()?;
-    let count = reader.u16()?;
-    let mut last = None;
-    for _ in 0..count {
-        let number = reader.u16()?;
-        if last.is_some_and(|last| last >= number) {
-            return Err(reader.malformed("holders of a block are not ascending"));
-        }
-        last = Some(number);
-        each(key, HolderId::new(u32::from(number)));
+/// The bytes end early, the run is empty, or its holders are not ascending.
+pub fn read_run(reader: &mut Reader<'_>) -> Result<Run, DecodeError> {
+    let (holders, blocks) = (reader.u16()?, reader.u16()?);
+    if holders == 0 || blocks == 0 {
+        return Err(reader.malformed("a run without holders or without blocks"));
     }
-    if last.is_none() {
-        return Err(reader.malformed("a block without a holder"));
+    let (numbers, _) = reader.bytes(2 * usize::from(holders))?.as_chunks();
+    let holders: Vec<HolderId> =
+        numbers.iter().map(|number| HolderId::new(u32::from(u16::from_le_bytes(*number)))).collect();
+    if !holders.is_sorted_by(|one, next| one < next) {
+        return Err(reader.malformed("holders of a run are not ascending"));
     }
-    Ok(key)
+    let (keys, _) = reader.bytes(IndexKey::LEN * usize::from(blocks))?.as_chunks();
+    Ok(Run { holders, keys: keys.iter().map(|key| IndexKey::from_bytes(*key)).collect() })
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use weft_index::{Change, Match, PrefixIndex};
+use weft_index::{Change, Effect, Match, PrefixIndex, Run};
 use weft_types::{HolderId, IndexKey};
 
 #[derive(Default)]
@@ -58,8 +58,10 @@ impl Model {
 #[derive(Clone, Debug)]
 enum Op {
     Apply(HolderId, Change),
+    Report(HolderId, Vec<Change>),
     Retire(HolderId),
     Sweep,
+    SweepSome(usize),
 }
 
 /// Few keys, in partitions of their own and together in one, so that sets grow large and tables collide.
@@ -83,7 +85,23 @@ fn any_holder() -> impl Strategy<Value = HolderId> {
 fn any_op() -> impl Strategy<Value = Op> {
     let stored = (any_holder(), 0..KEYS).prop_map(|(holder, n)| Op::Apply(holder, Change::Stored(key(n))));
     let removed = (any_holder(), 0..KEYS).prop_map(|(holder, n)| Op::Apply(holder, Change::Removed(key(n))));
-    prop_oneof![60 => stored, 15 => removed, 3 => any_holder().prop_map(Op::Retire), 2 => Just(Op::Sweep)]
+    let run = (0..KEYS, 1..KEYS, any::<bool>(), any::<bool>());
+    let report = (any_holder(), run).prop_map(|(holder, (from, count, stored, backwards))| {
+        let change = |n: u8| if stored { Change::Stored(key(n % KEYS)) } else { Change::Removed(key(n % KEYS)) };
+        let mut changes: Vec<Change> = (from..from + count).map(change).collect();
+        if backwards {
+            changes.reverse();
+        }
+        Op::Report(holder, changes)
+    });
+    prop_oneof![
+        60 => stored,
+        15 => removed,
+        12 => report,
+        3 => any_holder().prop_map(Op::Retire),
+        1 => Just(Op::Sweep),
+        1 => (1usize..5_000).prop_map(Op::SweepSome),
+    ]
 }
 
 fn any_prefix() -> impl Strategy<Value = Vec<IndexKey>> {
@@ -91,37 +109,25 @@ fn any_prefix() -> impl Strategy<Value = Vec<IndexKey>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
     fn the_index_answers_as_the_model(
-        ops in prop::collection::vec(any_op(), 0..600),
+        ops in prop::collection::vec(any_op(), 0..400),
         prefixes in prop::collection::vec(any_prefix(), 1..20),
     ) {
         let (mut index, mut model) = (PrefixIndex::new(), Model::default());
         for op in ops {
-            match op {
-                Op::Apply(holder, change) => prop_assert_eq!(index.apply(holder, change), model.apply(holder, change)),
-                Op::Retire(holder) => {
-                    index.retire(holder);
-                    model.retired.insert(holder);
-                    prop_assert_eq!(index.blocks_of(holder), 0);
-                }
-                Op::Sweep => prop_assert_eq!(index.sweep(usize::MAX), model.sweep()),
-            }
+            step(&mut index, &mut model, op)?;
         }
         for prefix in prefixes {
             prop_assert_eq!(index.leading(&prefix), model.leading(&prefix));
         }
         let entries: Vec<(IndexKey, BTreeSet<HolderId>)> =
-            index.entries().map(|(key, holders)| (key, holders.iter().collect())).collect();
+            index.entries().map(|(key, holders)| (key, holders.into_iter().collect())).collect();
         prop_assert_eq!(index.len(), entries.len());
         prop_assert_eq!(entries, model.held.clone().into_iter().collect::<Vec<_>>());
-        for (key, holders) in index.blocks() {
-            prop_assert!(holders.iter().all(|holder| model.holds(holder, &key)));
-        }
-        let live = model.held.values().filter(|holders| !holders.is_subset(&model.retired)).count();
-        prop_assert_eq!(index.blocks().count(), live);
+        prop_assert_eq!(held(index.runs()), model.held.clone());
         for number in 0..300 {
             let holder = HolderId::new(number);
             let blocks = (0..KEYS).filter(|n| model.holds(holder, &key(*n))).count() as u64;
@@ -130,25 +136,103 @@ proptest! {
     }
 
     #[test]
-    fn a_clone_is_a_snapshot(
-        before in prop::collection::vec((any_holder(), 0..KEYS), 0..100),
-        after in prop::collection::vec((any_holder(), 0..KEYS, any::<bool>()), 0..100),
+    fn a_frozen_index_is_the_index_as_it_was(
+        ops in prop::collection::vec(any_op(), 0..400),
+        freezes in prop::collection::vec((0usize..400, 0usize..400), 1..6),
     ) {
-        let mut index = PrefixIndex::new();
-        for (holder, n) in before {
-            index.apply(holder, Change::Stored(key(n)));
+        let (mut index, mut model) = (PrefixIndex::new(), Model::default());
+        let mut frozen = Vec::new();
+        for (at, op) in ops.into_iter().enumerate() {
+            // Some are walked at once, others in the midst of what follows, or after it.
+            for (_, until) in freezes.iter().filter(|(from, _)| *from == at) {
+                frozen.push((*until, index.freeze(), model.held.clone()));
+            }
+            while let Some(done) = frozen.iter().position(|(until, ..)| *until <= at) {
+                let (_, frozen, expected) = frozen.swap_remove(done);
+                prop_assert_eq!(frozen.len(), expected.len());
+                prop_assert_eq!(held(frozen), expected);
+            }
+            step(&mut index, &mut model, op)?;
         }
-        let list = |index: &PrefixIndex| -> Vec<(IndexKey, Vec<HolderId>)> {
-            index.entries().map(|(key, holders)| (key, holders.iter().collect())).collect()
-        };
-        let (snapshot, at_snapshot) = (index.clone(), list(&index));
-        for (holder, n, stored) in after {
-            index.apply(holder, if stored { Change::Stored(key(n)) } else { Change::Removed(key(n)) });
+        for (_, frozen, expected) in frozen {
+            prop_assert_eq!(held(frozen), expected);
         }
-        index.retire(HolderId::new(0));
-        index.sweep(usize::MAX);
-        prop_assert_eq!(list(&snapshot), at_snapshot);
     }
+
+    #[test]
+    fn an_index_loaded_from_runs_is_the_same_and_goes_on_the_same(
+        before in prop::collection::vec(any_op(), 0..300),
+        after in prop::collection::vec(any_op(), 0..100),
+    ) {
+        let (mut index, mut model) = (PrefixIndex::new(), Model::default());
+        for op in before {
+            step(&mut index, &mut model, op)?;
+        }
+        let mut loaded = PrefixIndex::with_room(index.len());
+        for run in index.runs() {
+            prop_assert_eq!(loaded.load(&run.holders, &run.keys), run.keys.len());
+        }
+        index.retired().for_each(|holder| loaded.retire(holder));
+        prop_assert!(loaded.resume_sweep(index.sweep_position()));
+        let mut other = Model { held: model.held.clone(), retired: model.retired.clone() };
+        for op in after {
+            if let Op::SweepSome(budget) = op {
+                prop_assert_eq!(index.sweep(budget), loaded.sweep(budget), "the steps of a sweep are the same");
+                prop_assert_eq!(held(index.runs()), held(loaded.runs()));
+                model.held = held(index.runs());
+                model.retired = index.retired().collect();
+                other = Model { held: model.held.clone(), retired: model.retired.clone() };
+                continue;
+            }
+            step(&mut index, &mut model, op.clone())?;
+            step(&mut loaded, &mut other, op)?;
+        }
+        prop_assert!(index.entries().eq(loaded.entries()));
+    }
+}
+
+/// Applies to both and compares what they say.
+fn step(index: &mut PrefixIndex, model: &mut Model, op: Op) -> Result<(), TestCaseError> {
+    match op {
+        Op::Apply(holder, change) => prop_assert_eq!(index.apply(holder, change), model.apply(holder, change)),
+        Op::Report(holder, changes) => {
+            let mut effects = Vec::new();
+            index.apply_all(holder, &changes, usize::MAX, |_, effect| effects.push(effect != Effect::None));
+            let expected: Vec<bool> = changes.iter().map(|change| model.apply(holder, *change)).collect();
+            prop_assert_eq!(effects, expected);
+        }
+        Op::Retire(holder) => {
+            index.retire(holder);
+            model.retired.insert(holder);
+            prop_assert_eq!(index.blocks_of(holder), 0);
+        }
+        Op::Sweep => prop_assert_eq!(index.sweep(usize::MAX), model.sweep()),
+        Op::SweepSome(budget) => {
+            let was_retired = model.retired.clone();
+            for holder in index.sweep(budget) {
+                model.retired.remove(&holder);
+            }
+            // What went is what retired holders had, and all of it of those that are free now.
+            let left = held(index.runs());
+            for (key, holders) in &model.held {
+                let none = BTreeSet::new();
+                let left = left.get(key).unwrap_or(&none);
+                prop_assert!(
+                    left.is_subset(holders) && holders.difference(left).all(|holder| was_retired.contains(holder))
+                );
+            }
+            model.held = left;
+        }
+    }
+    Ok(())
+}
+
+fn held(runs: impl Iterator<Item = Run>) -> BTreeMap<IndexKey, BTreeSet<HolderId>> {
+    runs.flat_map(|run| {
+        let holders: BTreeSet<HolderId> = run.holders.into_iter().collect();
+        run.keys.into_iter().map(move |key| (key, holders.clone()))
+    })
+    .collect()
 }
 
 fn spread(number: u64) -> IndexKey {
@@ -193,7 +277,7 @@ fn a_sweep_is_bounded_and_frees_a_number_only_when_nothing_of_it_is_left() {
     }
     assert!(steps > 15, "20,000 keys went in {steps} steps of 1,000");
     assert_eq!((index.len(), index.blocks_of(new), index.retired().count()), (10_000, 10_000, 0));
-    assert!(index.entries().all(|(_, holders)| holders.iter().eq([new])));
+    assert!(index.entries().all(|(_, holders)| holders == [new]));
     assert!(index.apply(old, Change::Stored(spread(1))), "a swept number is as new");
     assert_eq!(index.blocks_of(old), 1);
 }

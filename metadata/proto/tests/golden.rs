@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use weft_index::{Change, Digests, DirectoryChange, PartitionId, Partitions, Report, ReportAck, ReportForm};
+use weft_index::{Change, Digests, DirectoryChange, PartitionId, Partitions, Report, ReportAck, ReportForm, Run};
 use weft_metadata_proto::v1::{
     BlockList, ChangeMembersRequest, CutOff, DigestsRequest, GroupDigests, HolderDigests, HolderMatch, JoinRequest,
     Joined, KeepAliveRequest, LeaveRequest, LookupRequest, LookupResponse, MemberState, MemberStatus, MembersChange,
@@ -274,14 +274,16 @@ fn watch() {
     let begin = [vec![("00 000000", "tag"), ("09", "log index")], roster_fields()].concat();
     check(&WatchItem::SnapshotBegin { index: 9, roster: roster() }, &begin);
     let mut blocks = BlockList::default();
-    blocks.push(key(0xaa), [5, 258].map(HolderId::new).into_iter());
+    blocks.push(&Run { holders: [5, 258].map(HolderId::new).to_vec(), keys: vec![key(0xaa), key(0xbb)] });
     check(
         &WatchItem::SnapshotBlocks(blocks),
         &[
             ("01 000000", "tag"),
-            ("01000000", "one block:"),
+            ("01000000", "one run:"),
+            ("0200 0200", "two holders, two blocks"),
+            ("0500 0201", "holders 5, 258"),
             ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "key"),
-            ("0200 0500 0201", "two holders: 5, 258"),
+            ("bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", "key"),
         ],
     );
     check(&WatchItem::SnapshotEnd, &[("02 000000", "tag")]);

@@ -1,6 +1,9 @@
 //! Bytes from outside: nothing panics, nothing malformed passes, and what passes is what was written.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
+use weft_index::Run;
 use weft_metadata_proto::v1::{BlockList, DigestsRequest, LookupRequest, ReportRequest, WatchItem};
 use weft_types::rpc::Message;
 use weft_types::{HolderId, IndexKey, ShardId};
@@ -40,21 +43,23 @@ proptest! {
 
     #[test]
     fn blocks_read_as_they_were_written(
-        blocks in prop::collection::btree_map(any::<[u8; 16]>(), prop::collection::btree_set(any::<u16>(), 1..9), 0..40),
+        runs in prop::collection::vec(
+            (prop::collection::btree_set(any::<u16>(), 1..9), prop::collection::vec(any::<[u8; 16]>(), 1..9)),
+            0..20,
+        ),
     ) {
+        let run = |(holders, keys): (_, Vec<_>)| Run {
+            holders: BTreeSet::into_iter(holders).map(|number: u16| HolderId::new(u32::from(number))).collect(),
+            keys: keys.into_iter().map(IndexKey::from_bytes).collect(),
+        };
+        let written: Vec<Run> = runs.into_iter().map(run).collect();
         let mut list = BlockList::default();
-        for (key, holders) in &blocks {
-            list.push(IndexKey::from_bytes(*key), holders.iter().map(|number| HolderId::new(u32::from(*number))));
-        }
+        written.iter().for_each(|run| list.push(run));
         let item = WatchItem::SnapshotBlocks(list);
         let WatchItem::SnapshotBlocks(read) = WatchItem::decode(&item.encode()).unwrap() else {
             return Err(TestCaseError::fail("another item"));
         };
-        let mut pairs = Vec::new();
-        read.for_each(|key, holder| pairs.push((*key.as_bytes(), holder.get())));
-        let written: Vec<_> =
-            blocks.iter().flat_map(|(key, holders)| holders.iter().map(|number| (*key, u32::from(*number)))).collect();
-        prop_assert_eq!(pairs, written);
-        prop_assert_eq!(read.count() as usize, blocks.len());
+        prop_assert!(read.runs().eq(written.iter().cloned()));
+        prop_assert_eq!(read.count() as usize, written.len());
     }
 }

@@ -19,8 +19,8 @@ use weft_types::codec;
 
 use super::State;
 use crate::error::StoreError;
-use crate::raft::SnapshotMeta;
 use crate::raft::mirror::{LogIdMirror, StoredMembershipMirror};
+use crate::raft::{LogId, SnapshotMeta, StoredMembership};
 use crate::volume::{FileReader, FileWriter, Volume, VolumeFile, temporary_name};
 
 const MAGIC: &[u8; 8] = b"WEFTSNP2";
@@ -112,18 +112,20 @@ pub(crate) fn indices(volume: &dyn Volume) -> io::Result<Vec<u64>> {
     Ok(indices)
 }
 
-/// What a snapshot of this state says of itself.
-pub(crate) fn meta(state: &State) -> SnapshotMeta {
+/// What a snapshot says of itself. `directory`: its bytes, which differ between members that came to the same state on
+/// different ways, so that none may finish what another began: the name has their checksum, which is their end.
+pub(crate) fn meta(applied: Option<LogId>, membership: StoredMembership, directory: &[u8]) -> SnapshotMeta {
+    let position = applied.map_or_else(|| "empty".to_owned(), |id| id.to_string());
+    let checksum = directory.last_chunk().map_or(0, |sum| u64::from_le_bytes(*sum));
     SnapshotMeta {
-        last_log_id: state.applied,
-        last_membership: state.membership.clone(),
-        // The same state has the same bytes on every member, so any of them may finish what another began.
-        snapshot_id: state.applied.map_or_else(|| "empty".to_owned(), |id| id.to_string()),
+        last_log_id: applied,
+        last_membership: membership,
+        snapshot_id: format!("{position}-{checksum:016x}"),
     }
 }
 
 /// Writes a snapshot, head and all.
-pub(crate) fn write(meta: &SnapshotMeta, directory: &Directory, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn write(meta: &SnapshotMeta, directory: &[u8], out: &mut impl Write) -> io::Result<()> {
     let head = codec::encode(&MetaMirror::from(meta));
     let mut bytes = Vec::with_capacity(16 + head.len());
     bytes.extend_from_slice(MAGIC);
@@ -132,14 +134,14 @@ pub(crate) fn write(meta: &SnapshotMeta, directory: &Directory, out: &mut impl W
     let crc = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&crc.to_le_bytes());
     out.write_all(&bytes)?;
-    out.write_all(&directory.snapshot())
+    out.write_all(directory)
 }
 
 /// Makes a snapshot durable under its name, then removes older ones. Returns the file and its length.
 pub(crate) fn save(
     volume: &dyn Volume,
     meta: &SnapshotMeta,
-    directory: &Directory,
+    directory: &[u8],
 ) -> io::Result<(Arc<dyn VolumeFile>, u64)> {
     let temporary = temporary_name(&name(index_of(meta)));
     let file = volume.create(&temporary, 0)?;

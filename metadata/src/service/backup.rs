@@ -17,8 +17,9 @@ pub(crate) async fn serve(machine: Machine, mut publisher: Publisher<BackupPiece
     let failed = |error: String| Refusal::new(RefusalCode::Failed, format!("the backup was not written: {error}"));
     let (pieces, mut written) = mpsc::channel(PIECES_AHEAD_MAX);
     let writing = tokio::task::spawn_blocking(move || {
-        let state = machine.state().clone();
-        snapshot::write(&snapshot::meta(&state), &state.directory, &mut Pieces(pieces))
+        let frozen = machine.state_mut().freeze();
+        let (meta, directory) = frozen.write();
+        snapshot::write(&meta, &directory, &mut Pieces(pieces))
     });
     while let Some(piece) = written.recv().await {
         publisher.publish(&piece).await.map_err(|error| failed(error.to_string()))?;

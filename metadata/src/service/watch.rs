@@ -140,8 +140,8 @@ impl Watch<'_> {
         let watches = self.watches;
         let _permit = watches.snapshots.acquire().await.expect("nobody closes it");
         let (directory, index) = {
-            let state = watches.group.machine.state();
-            (state.directory.clone(), state.index())
+            let mut state = watches.group.machine.state_mut();
+            (state.directory.freeze(), state.index())
         };
         watches.metrics.watch_snapshots.inc();
         let whole = self.audience.hears_directory();
@@ -149,7 +149,7 @@ impl Watch<'_> {
         self.send(&WatchItem::SnapshotBegin { index, roster }).await?;
         self.accounts(directory.accounts()).await?;
         if whole {
-            for blocks in BlockList::pieces(directory.index().blocks()) {
+            for blocks in BlockList::pieces(directory.into_blocks()) {
                 self.send(&WatchItem::SnapshotBlocks(blocks)).await?;
             }
         }

@@ -1,9 +1,9 @@
 //! Digests of what every holder holds, kept as reports are applied, so that a node can compare without a walk over the index.
 //!
-//! 32 KiB a holder that holds anything, shared between clones of the directory until one of them is written. They are no part
+//! 32 KiB a holder that holds anything. They are no part
 //! of a snapshot: a restored directory makes them from its blocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weft_index::{Change, Digests, PrefixIndex};
@@ -21,8 +21,12 @@ impl HolderDigests {
     /// Of everything in an index; retired holders are left out.
     pub(crate) fn of(index: &PrefixIndex) -> Self {
         let mut digests: BTreeMap<HolderId, Digests> = BTreeMap::new();
-        for (key, holders) in index.blocks() {
-            holders.iter().for_each(|holder| digests.entry(holder).or_default().insert(&key));
+        let retired: BTreeSet<HolderId> = index.retired().collect();
+        for run in index.runs() {
+            for holder in run.holders.iter().filter(|holder| !retired.contains(holder)) {
+                let digests = digests.entry(*holder).or_default();
+                run.keys.iter().for_each(|key| digests.insert(key));
+            }
         }
         Self(digests.into_iter().map(|(holder, digests)| (holder, Arc::new(digests))).collect())
     }

@@ -1,6 +1,6 @@
 //! [`Directory`]: the state, and the door through which every command comes.
 
-use weft_index::{DirectoryChange, Match, PrefixIndex};
+use weft_index::{DirectoryChange, IndexReader, Match, PrefixIndex};
 use weft_types::{HolderGrant, HolderKey, Incarnation, IndexKey, LogTime, Roster};
 
 use crate::accounts::Accounts;
@@ -11,10 +11,7 @@ use crate::outcome::Refusal;
 use crate::{Applied, Command, Limits, Outcome};
 
 /// The replicated state.
-///
-/// Clone is cheap (the blocks are shared until written), so that a snapshot can be written out from a clone while the
-/// original goes on.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Directory {
     pub(crate) log_time: LogTime,
     pub(crate) limits: Limits,
@@ -107,6 +104,12 @@ impl Directory {
     #[must_use]
     pub fn index(&self) -> &PrefixIndex {
         &self.index
+    }
+
+    /// Its index, for lookups from any thread.
+    #[must_use]
+    pub fn reader(&self) -> IndexReader {
+        self.index.reader()
     }
 
     /// Leading blocks by holder; retired holders never appear.

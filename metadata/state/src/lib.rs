@@ -5,7 +5,7 @@
 //!                              └──────────► DirectoryChange…   to followers, in log order
 //! ```
 //!
-//! Every replica applies the same commands in the same order and must come to the same state, outcomes and snapshot bytes.
+//! Every replica applies the same commands in the same order and must come to the same state and outcomes.
 //! So nothing here reads a clock (time is a [`LogTime`](weft_types::LogTime) that the leader stamped into the command),
 //! rolls dice, or iterates anything whose order is not its keys'.
 //!
@@ -46,5 +46,5 @@ pub use command::{Command, CommandError};
 pub use directory::Directory;
 pub use limits::Limits;
 pub use outcome::{Applied, Outcome};
-pub use snapshot::SnapshotError;
+pub use snapshot::{FrozenDirectory, SnapshotError};
 pub use weft_index::{DirectoryChange, ReportAck};

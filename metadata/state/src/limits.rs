@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// that every replica refuses the same things.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Limits {
-    /// Distinct blocks. Default 16 million: 24 bytes an entry and the table's slack make 0.4 to 0.8 GiB a member.
+    /// Distinct blocks. Default 16 million, at about 28 bytes each: 0.4 GiB a member. At most 268 million.
     pub blocks: u64,
     /// Holder numbers, those included that wait for the sweep. Default and at most 16,384.
     pub holders: u32,

@@ -4,7 +4,7 @@
 //! listed here, and followers hear of the difference as of any other change. One that *continues* may leave numbers out: its
 //! holder has given up on what it sent under them, and compares what it holds with what is listed here instead.
 
-use weft_index::{Change, DirectoryChange, Partitions, Report, ReportAck, ReportForm};
+use weft_index::{Change, DirectoryChange, Effect, Partitions, PrefixIndex, Report, ReportAck, ReportForm};
 use weft_types::HolderId;
 
 use crate::{Command, Directory, Outcome};
@@ -37,7 +37,7 @@ impl Directory {
         if let Some(partitions) = replaces {
             self.leave_out(&mut report, partitions, removable);
         }
-        report.changes.retain(|change| self.take(holder, *change));
+        report.changes = self.take(holder, &report.changes);
         self.digests.apply(holder, &report.changes);
         let took_effect = report.changes.len();
         publish(report, changes);
@@ -59,14 +59,17 @@ impl Directory {
         report.changes = changes;
     }
 
-    /// `true` if it changed anything.
-    fn take(&mut self, holder: HolderId, change: Change) -> bool {
-        let full = self.index.len() as u64 >= self.limits.blocks;
-        if full && matches!(change, Change::Stored(key) if !self.index.contains(&key)) {
-            self.refused_blocks += 1;
-            return false;
-        }
-        self.index.apply(holder, change)
+    /// Applies changes, and returns those that took effect.
+    fn take(&mut self, holder: HolderId, changes: &[Change]) -> Vec<Change> {
+        let max = usize::try_from(self.limits.blocks).unwrap_or(usize::MAX).min(PrefixIndex::BLOCKS_MAX);
+        let mut effective = Vec::with_capacity(changes.len());
+        let refused = &mut self.refused_blocks;
+        self.index.apply_all(holder, changes, max, |change, effect| match effect {
+            Effect::None => {}
+            Effect::Full => *refused += 1,
+            Effect::Holder | Effect::Block => effective.push(change),
+        });
+        effective
     }
 }
 

@@ -1,9 +1,12 @@
-//! The directory as bytes: the same for the same state on every replica. Drawn in `docs/metadata-format.md`.
+//! The directory as bytes. Drawn in `docs/metadata-format.md`.
+//!
+//! Blocks are written in the order in which they lie in memory, so that a restored index has what belongs together side by
+//! side, too. Replicas of one state may differ in that order, and so in bytes; their [`Directory::fingerprint`]s are equal.
 
 use serde::{Deserialize, Serialize};
-use weft_index::{Change, PrefixIndex, layout};
+use weft_index::{Frozen, PrefixIndex, Run, layout};
 use weft_types::codec::{self, DecodeError};
-use weft_types::{Checksum, HolderId, LogTime, Roster};
+use weft_types::{Checksum, HolderId, IndexKey, LogTime, Roster};
 
 use crate::accounts::Accounts;
 use crate::digests::HolderDigests;
@@ -12,6 +15,8 @@ use crate::{Directory, Limits, contracts};
 
 const MAGIC: [u8; 8] = *b"weft.dir";
 const VERSION: u32 = 2;
+/// At the end, compared before anything else.
+const CHECKSUM_BYTES: usize = size_of::<u64>();
 
 /// Bytes that are not a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +52,7 @@ pub enum SnapshotError {
 }
 
 /// All but time, accounts and blocks.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Head {
     limits: Limits,
     roster: Roster,
@@ -56,32 +61,58 @@ struct Head {
     refused_blocks: u64,
 }
 
+/// The directory as it was at one moment, to be written out while the directory itself goes on.
+#[derive(Debug)]
+pub struct FrozenDirectory {
+    head: Head,
+    log_time: LogTime,
+    accounts: Accounts,
+    blocks: Frozen,
+}
+
 impl Directory {
+    /// The directory as it is now. Costs a copy of the roster and the accounts; blocks are copied as they change, until they
+    /// were walked.
+    pub fn freeze(&mut self) -> FrozenDirectory {
+        let (head, accounts) = (self.head(), self.accounts.clone());
+        FrozenDirectory { head, log_time: self.log_time, accounts, blocks: self.index.freeze() }
+    }
+
     /// Writes the snapshot. Entries of retired holders are in it until swept, so that a restored replica sweeps as one that
     /// lived through everything does.
     #[must_use]
     pub fn snapshot(&self) -> Vec<u8> {
-        let head = codec::encode(&Head {
+        write(&self.head(), self.log_time, &self.accounts, self.index.len(), self.index.runs())
+    }
+
+    /// Equal for equal states, however they came about.
+    #[must_use]
+    pub fn fingerprint(&self) -> Checksum {
+        let mut sum = 0_u64;
+        let mut block = Vec::new();
+        for run in self.index.runs() {
+            for key in &run.keys {
+                block.clear();
+                layout::write_run(&mut block, &run.holders, &[*key]);
+                // A sum does not tell in which order the blocks came.
+                sum = sum.wrapping_add(Checksum::of(&block).get());
+            }
+        }
+        let mut bytes = codec::encode(&self.head());
+        bytes.extend_from_slice(&self.log_time.as_micros().to_le_bytes());
+        self.accounts.write(&mut bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        Checksum::of(&bytes)
+    }
+
+    fn head(&self) -> Head {
+        Head {
             limits: self.limits,
             roster: self.roster.clone(),
             numbers: self.numbers.all().to_vec(),
             sweep_position: self.index.sweep_position(),
             refused_blocks: self.refused_blocks,
-        });
-        let mut bytes = Vec::with_capacity(48 + head.len() + 24 * self.index.len());
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&u32::try_from(head.len()).expect("the roster's bound").to_le_bytes());
-        bytes.extend_from_slice(&self.log_time.as_micros().to_le_bytes());
-        bytes.extend_from_slice(&(self.index.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&head);
-        self.accounts.write(&mut bytes);
-        for (key, holders) in self.index.entries() {
-            layout::write_block(&mut bytes, key, holders.iter());
         }
-        let checksum = Checksum::of(&bytes);
-        bytes.extend_from_slice(&checksum.get().to_le_bytes());
-        bytes
     }
 
     /// Reads a snapshot.
@@ -104,12 +135,14 @@ impl Directory {
         let blocks = reader.u64()?;
         let head: Head = codec::decode(reader.bytes(head_len)?)?;
         let accounts = Accounts::read(&mut reader)?;
-        let mut index = PrefixIndex::new();
-        for _ in 0..blocks {
-            read_block(&mut reader, &head.numbers, &mut index)?;
+        let expected = usize::try_from(blocks).unwrap_or(usize::MAX).min(reader.remaining() / IndexKey::LEN);
+        let mut index = PrefixIndex::with_room(expected);
+        while reader.remaining() > CHECKSUM_BYTES {
+            load(&layout::read_run(&mut reader)?, &head.numbers, &mut index)?;
         }
-        reader.u64()?; // The checksum, which was compared above.
-        reader.finish()?;
+        if index.len() as u64 != blocks {
+            return Err(SnapshotError::Inconsistent("it has another number of blocks than it says"));
+        }
         head.into_directory(log_time, accounts, index)
     }
 }
@@ -147,17 +180,60 @@ impl Head {
     }
 }
 
-fn read_block(
-    reader: &mut layout::Reader<'_>,
-    numbers: &[Number],
-    index: &mut PrefixIndex,
-) -> Result<(), SnapshotError> {
-    let mut known = true;
-    layout::read_block(reader, |key, holder| {
-        let number = numbers.get(holder.get() as usize);
-        known &= number.is_some_and(|number| number.life != Life::Free) && index.apply(holder, Change::Stored(key));
-    })?;
-    match known {
+impl FrozenDirectory {
+    /// Nodes, endpoints, holders, contracts.
+    #[must_use]
+    pub fn roster(&self) -> &Roster {
+        &self.head.roster
+    }
+
+    /// Tenants, leases, the deny list.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// What [`Directory::snapshot`] would have written then.
+    #[must_use]
+    pub fn snapshot(self) -> Vec<u8> {
+        write(&self.head, self.log_time, &self.accounts, self.blocks.len(), self.blocks)
+    }
+
+    /// Blocks that holders of the roster hold.
+    pub fn into_blocks(self) -> impl Iterator<Item = Run> {
+        let granted = self.head.roster.holders;
+        self.blocks.filter_map(move |mut run| {
+            run.holders.retain(|holder| granted.contains_key(holder));
+            (!run.holders.is_empty()).then_some(run)
+        })
+    }
+}
+
+fn write(
+    head: &Head,
+    log_time: LogTime,
+    accounts: &Accounts,
+    blocks: usize,
+    runs: impl Iterator<Item = Run>,
+) -> Vec<u8> {
+    let head = codec::encode(head);
+    let mut bytes = Vec::with_capacity(48 + head.len() + 18 * blocks);
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&u32::try_from(head.len()).expect("the roster's bound").to_le_bytes());
+    bytes.extend_from_slice(&log_time.as_micros().to_le_bytes());
+    bytes.extend_from_slice(&(blocks as u64).to_le_bytes());
+    bytes.extend_from_slice(&head);
+    accounts.write(&mut bytes);
+    runs.for_each(|run| layout::write_run(&mut bytes, &run.holders, &run.keys));
+    let checksum = Checksum::of(&bytes);
+    bytes.extend_from_slice(&checksum.get().to_le_bytes());
+    bytes
+}
+
+fn load(run: &Run, numbers: &[Number], index: &mut PrefixIndex) -> Result<(), SnapshotError> {
+    let known = |holder: &HolderId| numbers.get(holder.get() as usize).is_some_and(|number| number.life != Life::Free);
+    match run.holders.iter().all(known) && index.load(&run.holders, &run.keys) == run.keys.len() {
         true => Ok(()),
         false => Err(SnapshotError::Inconsistent("a block is listed twice, or held by nobody the directory knows")),
     }

@@ -347,9 +347,10 @@ fn snapshot() {
             ("00", "the sweep stands at partition 0"),
             ("00", "no blocks refused"),
             ("0000000000000000", "bytes of the records of accounts"),
-            ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 0100 0000", "a block, one holder: 0"),
-            ("cccccccccccccccccccccccccccccccc 0100 0000", "a block, one holder: 0"),
-            ("98146c06edfe9a09", "XXH3-64"),
+            ("0100 0200 0000", "a run of one holder and two blocks; the holder: 0"),
+            ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "a block"),
+            ("cccccccccccccccccccccccccccccccc", "a block"),
+            ("4a3d41503d1b202b", "XXH3-64"),
         ],
     ]
     .concat();

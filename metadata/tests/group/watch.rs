@@ -27,9 +27,12 @@ impl Copy {
     fn take(&mut self, item: WatchItem) -> Option<CutOff> {
         match item {
             WatchItem::SnapshotBegin { index, .. } => (self.index, self.blocks) = (index, BTreeSet::new()),
-            WatchItem::SnapshotBlocks(list) => list.for_each(|key, holder| {
-                self.blocks.insert((key, holder));
-            }),
+            WatchItem::SnapshotBlocks(list) => {
+                for run in list.runs() {
+                    let pairs = run.keys.iter().flat_map(|key| run.holders.iter().map(|holder| (*key, *holder)));
+                    self.blocks.extend(pairs);
+                }
+            }
             WatchItem::SnapshotEnd | WatchItem::SnapshotAccounts(_) => {}
             WatchItem::Changes { index, changes } => {
                 assert!(index > self.index, "{index} came after {}", self.index);

@@ -128,7 +128,7 @@ impl Group {
     /// The directory as it is, and its log index.
     pub(crate) fn directory(&self) -> (u64, Directory) {
         let state = self.shared.state.lock();
-        (state.index, state.directory.clone())
+        (state.index, Directory::restore(&state.directory.snapshot()).unwrap())
     }
 }
 
@@ -208,12 +208,12 @@ impl Shared {
 
     async fn snapshot(&self, to: &mut Publisher<WatchItem>) -> Result<u64, PublishError> {
         let (index, directory) = {
-            let state = self.state.lock();
-            (state.index, state.directory.clone())
+            let mut state = self.state.lock();
+            (state.index, state.directory.freeze())
         };
         to.publish(&WatchItem::SnapshotBegin { index, roster: directory.roster().clone() }).await?;
         to.publish(&WatchItem::SnapshotAccounts(directory.accounts().as_changes().collect())).await?;
-        for blocks in BlockList::pieces(directory.index().blocks()) {
+        for blocks in BlockList::pieces(directory.into_blocks()) {
             to.publish(&WatchItem::SnapshotBlocks(blocks)).await?;
         }
         self.knobs.subscribe().wait_for(|knobs| !knobs.snapshots_held).await.unwrap();

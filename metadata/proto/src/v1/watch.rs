@@ -135,7 +135,7 @@ impl WatchItem {
 /// ```text
 ///  0     1   4          8
 ///  │ tag │ 0 │ body …                                      tags 0, 4, 5: codec; 2, 6: nothing
-///  │ 1   │ 0 │ count n  │ n block entries
+///  │ 1   │ 0 │ count n  │ n runs of blocks
 ///  │ 3   │ 0 │ 0        │ log index u64 │ changes, each:
 ///                                          tag u8 = 0 │ report
 ///                                          tag u8     │ length u32 │ codec

@@ -1,11 +1,12 @@
 //! The same entry has the same outcome and makes the same changes on every member, and members that have applied as much have
-//! the same bytes.
+//! the same state.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 
 use weft_metadata::testing::{Member, Seen};
 use weft_metadata_state::{Applied, Outcome};
+use weft_types::Checksum;
 
 use crate::chronicle::Chronicle;
 
@@ -33,12 +34,12 @@ impl Outcomes {
 
 /// Compares members that have applied as much; called once quiet.
 pub(crate) fn compare<'a>(members: impl Iterator<Item = (u64, &'a Member)>, chronicle: &Chronicle) {
-    let mut first: BTreeMap<u64, (u64, Vec<u8>)> = BTreeMap::new();
+    let mut first: BTreeMap<u64, (u64, Checksum)> = BTreeMap::new();
     for (id, member) in members {
-        let (index, bytes) = member.directory(|directory, index| (index, directory.snapshot()));
-        let (other, expected) = first.entry(index).or_insert_with(|| (id, bytes.clone()));
-        if *expected != bytes {
-            chronicle.violated(NAME, format_args!("at index {index} members {other} and {id} have different bytes"));
+        let (index, state) = member.directory(|directory, index| (index, directory.fingerprint()));
+        let (other, expected) = first.entry(index).or_insert((id, state));
+        if *expected != state {
+            chronicle.violated(NAME, format_args!("at index {index} members {other} and {id} have different states"));
         }
     }
     if first.len() > 1 {
