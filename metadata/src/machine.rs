@@ -28,7 +28,9 @@ use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, Storag
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing::info;
+use weft_index::Match;
 use weft_metadata_state::{Command, CommandError, Directory, DirectoryChange, FrozenDirectory};
+use weft_types::IndexKey;
 
 use self::feed::Feed;
 use self::glance::Glance;
@@ -131,6 +133,11 @@ impl Machine {
     /// What the last entry left behind; never waits.
     pub(crate) fn glance(&self) -> Arc<Glance> {
         self.0.glance.load_full()
+    }
+
+    /// Leading blocks by holder, and what goes with them; never waits.
+    pub(crate) fn lookup(&self, prefix: &[IndexKey]) -> (Vec<Match>, Arc<Glance>) {
+        glance::lookup(|| self.glance(), prefix)
     }
 
     /// Log index that the newest snapshot covers.

@@ -2,7 +2,7 @@
 
 use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
-use weft_metadata_state::Accounts;
+use weft_metadata_state::Directory;
 
 use crate::raft::RaftMetrics;
 
@@ -101,6 +101,10 @@ family! {
         lookup_seconds: Histogram = lookup_histogram;
         /// Nodes expired while this member led.
         expired_nodes: IntCounter = counter("weft_metadata_expired_nodes_total");
+        /// Distinct blocks in the directory's index.
+        index_blocks: IntGauge = gauge("weft_metadata_index_blocks");
+        /// Bytes of the directory's index.
+        index_bytes: IntGauge = gauge("weft_metadata_index_bytes");
         /// Tenants.
         tenants: IntGauge = gauge("weft_metadata_tenants");
         /// Leases that have not ended.
@@ -127,9 +131,12 @@ impl Metrics {
         self.last_log_index.set(number(raft.last_log_index.unwrap_or(0)));
     }
 
-    /// Takes over what is agreed beside who holds what.
-    pub(crate) fn observe_accounts(&self, accounts: &Accounts) {
+    /// Takes over what is agreed.
+    pub(crate) fn observe_directory(&self, directory: &Directory) {
         let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let (index, accounts) = (directory.index().stats(), directory.accounts());
+        self.index_blocks.set(number(index.blocks));
+        self.index_bytes.set(number(index.bytes));
         self.tenants.set(number(accounts.tenants().all().len()));
         self.leases.set(number(accounts.leases().all().len()));
         self.leased_blocks.set(i64::try_from(accounts.leases().blocks()).unwrap_or(i64::MAX));

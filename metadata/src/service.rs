@@ -211,13 +211,12 @@ impl Service {
     #[expect(clippy::unused_async, reason = "handlers have one shape")]
     async fn lookup(&self, _peer: &Peer, request: LookupRequest) -> Answer<LookupResponse> {
         let _timed = self.metrics.lookup_seconds.start_timer();
-        let state = self.group.machine.state();
-        let holders = &state.directory.roster().holders;
-        let found = state.directory.leading(&request.prefix).into_iter();
+        let (found, glance) = self.group.machine.lookup(&request.prefix);
+        let holders = &glance.roster.holders;
         let with_grant = |found: weft_index::Match| {
             holders.get(&found.holder).map(|grant| HolderMatch { grant: grant.clone(), blocks: found.blocks })
         };
-        Ok(LookupResponse { applied: state.index(), matches: found.filter_map(with_grant).collect() })
+        Ok(LookupResponse { applied: glance.index, matches: found.into_iter().filter_map(with_grant).collect() })
     }
 
     #[expect(clippy::unused_async, reason = "handlers have one shape")]

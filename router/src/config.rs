@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::sync::Semaphore;
+use weft_index::PrefixIndex;
 use weft_policy::{Policy, Priors};
 use weft_service::config::{IdentityFiles, duration};
 use weft_types::{ByteSize, EndpointId, Name};
@@ -25,6 +26,10 @@ pub struct Config {
     /// Fabric addresses of metadata members: endpoints, and who holds which block, come from them. Default none: static endpoints, routed
     /// by load.
     pub metadata: Vec<SocketAddr>,
+    /// Bytes for the copy of the index; it never takes more. Half of it is room for the next copy, which is built aside while a snapshot
+    /// comes in. What was matched least recently leaves first, `weft_follower_evicted_blocks_total` counts it. Default 2 GiB: some 35
+    /// million blocks.
+    pub index_bytes: ByteSize,
     /// Certificate, key and CA; needed with `metadata`.
     pub identity: Option<IdentityFiles>,
     /// How an endpoint is picked. Default `weft`.
@@ -136,6 +141,10 @@ impl Config {
                 return Err(InvalidConfig { setting, got: got.to_string(), expected });
             }
         }
+        if self.index_bytes.bytes() < 2 * PrefixIndex::BUDGET_MIN as u64 {
+            let expected = format!("at least {}", ByteSize::from_bytes(2 * PrefixIndex::BUDGET_MIN as u64));
+            return Err(InvalidConfig { setting: "index_bytes", got: self.index_bytes.to_string(), expected });
+        }
         let (limits, health) = (&self.limits, &self.health);
         let spans = [
             ("limits.head_within", limits.head_within),
@@ -165,6 +174,7 @@ impl Default for Config {
             admin: loopback(7421),
             fabric: loopback(7420),
             metadata: Vec::new(),
+            index_bytes: ByteSize::from_bytes(2 << 30),
             identity: None,
             policy: Policy::default(),
             priors: Priors::default(),

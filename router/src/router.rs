@@ -118,7 +118,7 @@ impl Router {
         let metrics = weft_transport::Metrics::register(&telemetry.registry);
         let fabric = Fabric::bind(config.fabric, Profile::Control, &identity, metrics)?;
         let client = MetadataClient::new(fabric.clone(), config.metadata.clone());
-        let follower = client.follow(FollowerMetrics::register(&telemetry.registry));
+        let follower = client.follow(Some(config.index_bytes), FollowerMetrics::register(&telemetry.registry));
         Self::start(config, telemetry, Arc::new(follower.clone()), Some((follower, fabric))).await
     }
 

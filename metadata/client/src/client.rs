@@ -16,8 +16,8 @@ use weft_metadata_proto::v1::{
 use weft_transport::{CallError, Fabric, RefusalCode, Subscription, Target};
 use weft_types::rpc::Method;
 use weft_types::{
-    EndpointId, EndpointSpec, HolderGrant, Incarnation, IndexKey, MemberId, NodeId, NodeSpec, Operated, OperatorAction,
-    RequestId, Role, Roster, ShardId,
+    ByteSize, EndpointId, EndpointSpec, HolderGrant, Incarnation, IndexKey, MemberId, NodeId, NodeSpec, Operated,
+    OperatorAction, RequestId, Role, Roster, ShardId,
 };
 
 use crate::attempts::{Attempts, Jitter};
@@ -222,17 +222,17 @@ impl MetadataClient {
         self.write::<method::TransferLeader, _>(&TransferLeaderRequest { shard: SHARD, to }, deadline).await
     }
 
-    /// Follows the watch in the background until the follower and its clones are dropped. Must be called inside a tokio
-    /// runtime.
+    /// Follows the watch in the background until the follower and its clones are dropped. Its index never takes more than
+    /// `bytes`, if they are given: what was matched least recently leaves first. Must be called inside a tokio runtime.
     #[must_use]
-    pub fn follow(&self, metrics: FollowerMetrics) -> Follower {
-        Follower::start(self.clone(), WatchScope::Directory, metrics)
+    pub fn follow(&self, bytes: Option<ByteSize>, metrics: FollowerMetrics) -> Follower {
+        Follower::start(self.clone(), WatchScope::Directory, bytes, metrics)
     }
 
     /// Follows tenants, sharing groups, leases and the deny list only: what a node needs. Its index and roster stay empty.
     #[must_use]
     pub fn follow_accounts(&self, metrics: FollowerMetrics) -> Follower {
-        Follower::start(self.clone(), WatchScope::Accounts, metrics)
+        Follower::start(self.clone(), WatchScope::Accounts, None, metrics)
     }
 
     /// Asks for a change as an operator. It is done once, however often it must be sent.

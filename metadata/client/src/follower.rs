@@ -1,27 +1,30 @@
 //! The follower: one task that follows the watch of one member at a time and keeps a [`View`].
 //!
 //! ```text
-//!   watch ──► SnapshotBegin ─► a view built aside ─► SnapshotEnd: swapped in
-//!        └──► Changes ───────► the view in place, in short write locks
+//!   watch ──► SnapshotBegin ─► a view built aside ─► SnapshotEnd: published
+//!        └──► Changes ───────► the published view, in place
 //! ```
 //!
-//! Readers always see a whole view: the old one until a snapshot is complete, then the new one. A lost watch is resumed at
+//! The task owns the view and is its one writer; readers never wait for it. They always see a whole view: the old one until a
+//! snapshot is complete, then the new one. A lost watch is resumed at
 //! the next member from the log index reached; that member sends a snapshot if it does not keep changes so far back.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
-use weft_index::{DirectoryChange, Match};
+use weft_index::{DirectoryChange, IndexReader, Match};
 use weft_metadata_proto::v1::{CutOff, WatchItem, WatchRequest, WatchScope, method};
 use weft_transport::CallError;
-use weft_types::{IndexKey, Roster};
+use weft_types::{ByteSize, IndexKey, Roster};
 
 use crate::attempts::Backoff;
 use crate::client::{SHARD, target};
@@ -35,10 +38,7 @@ const OPEN_WITHIN: Duration = Duration::from_secs(2);
 /// Silence after which another member is tried: 12 heartbeats, and longer than an election, during which all are silent.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 
-/// Changes applied in one write lock: about 100 µs, which is what a lookup may have to wait.
-const CHANGES_A_LOCK: usize = 512;
-
-/// Keys looked at in one step of the sweep, in one write lock, after each item: likewise.
+/// Keys looked at in one step of the sweep, after each item: some 100 µs, in which no other task of the thread goes on.
 const SWEEP_STEP: usize = 1024;
 
 /// A local copy of the index and the roster, kept up to date by a task until every clone is dropped. Clone is cheap.
@@ -51,29 +51,60 @@ pub struct Follower {
 
 #[derive(Debug)]
 struct Shared {
-    view: RwLock<View>,
+    current: ArcSwap<Current>,
     roster: watch::Sender<Arc<Roster>>,
     accounts: watch::Sender<Arc<Accounts>>,
     scope: WatchScope,
+    /// Bytes that one view's index may take.
+    budget: Option<usize>,
+    /// Distinct blocks.
+    blocks: AtomicUsize,
     /// Log index of which the view is the state; `None` before the first snapshot.
     reached: watch::Sender<Option<u64>>,
     heard: Mutex<Instant>,
     metrics: FollowerMetrics,
 }
 
+/// What readers see of the view. Made anew whenever more than blocks changes: before the blocks of a holder that was granted,
+/// so that they never meet a roster that is older than those.
+#[derive(Debug)]
+struct Current {
+    index: IndexReader,
+    roster: Arc<Roster>,
+    accounts: Arc<Accounts>,
+}
+
+impl Current {
+    fn of(view: &View) -> Arc<Self> {
+        let (roster, accounts) = (Arc::clone(&view.roster), Arc::clone(&view.accounts));
+        Arc::new(Self { index: view.index.reader(), roster, accounts })
+    }
+}
+
 impl Follower {
-    pub(crate) fn start(client: MetadataClient, scope: WatchScope, metrics: FollowerMetrics) -> Self {
+    /// `bytes`: what the index may take, that of the next view included.
+    pub(crate) fn start(
+        client: MetadataClient,
+        scope: WatchScope,
+        bytes: Option<ByteSize>,
+        metrics: FollowerMetrics,
+    ) -> Self {
+        // Half of it is for the view that is built aside while a snapshot comes in.
+        let budget = bytes.map(|bytes| usize::try_from(bytes.bytes() / 2).unwrap_or(usize::MAX));
+        let view = View::empty(budget);
         let shared = Arc::new(Shared {
-            view: RwLock::default(),
+            current: ArcSwap::new(Current::of(&view)),
             roster: watch::Sender::new(Arc::default()),
             accounts: watch::Sender::new(Arc::default()),
             scope,
+            budget,
+            blocks: AtomicUsize::new(0),
             reached: watch::Sender::new(None),
             heard: Mutex::new(Instant::now()),
             metrics,
         });
         let stop = CancellationToken::new();
-        tokio::spawn(stop.clone().run_until_cancelled_owned(follow(Arc::clone(&shared), client)));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(follow(Arc::clone(&shared), view, client)));
         Self { shared, _guard: Arc::new(stop.drop_guard()) }
     }
 
@@ -98,20 +129,26 @@ impl Follower {
     /// Leading blocks by holder, longest first.
     #[must_use]
     pub fn leading(&self, prefix: &[IndexKey]) -> Vec<Match> {
-        self.shared.view.read().index.leading(prefix)
+        self.shared.current.load().index.leading(prefix)
     }
 
     /// Leading blocks by holder, with the roster they belong to: every holder matched is in it.
     #[must_use]
     pub fn lookup(&self, prefix: &[IndexKey]) -> (Vec<Match>, Arc<Roster>) {
-        let view = self.shared.view.read();
-        (view.index.leading(prefix), Arc::clone(&view.roster))
+        loop {
+            let current = self.shared.current.load();
+            let matches = current.index.leading(prefix);
+            // If the same is current still, whatever was matched is of its roster: a number's next life begins after another.
+            if Arc::ptr_eq(&current, &self.shared.current.load()) {
+                return (matches, Arc::clone(&current.roster));
+            }
+        }
     }
 
     /// As last heard.
     #[must_use]
     pub fn roster(&self) -> Arc<Roster> {
-        Arc::clone(&self.shared.view.read().roster)
+        Arc::clone(&self.shared.current.load().roster)
     }
 
     /// Changes whenever the roster does.
@@ -123,7 +160,7 @@ impl Follower {
     /// Tenants, sharing groups, leases and the deny list, as last heard.
     #[must_use]
     pub fn accounts(&self) -> Arc<Accounts> {
-        Arc::clone(&self.shared.view.read().accounts)
+        Arc::clone(&self.shared.current.load().accounts)
     }
 
     /// Changes whenever the accounts do.
@@ -141,7 +178,7 @@ impl Follower {
     /// Distinct blocks.
     #[must_use]
     pub fn blocks(&self) -> usize {
-        self.shared.view.read().index.len()
+        self.shared.blocks.load(Ordering::Relaxed)
     }
 
     /// Time since a metadata member that knew a leader was last heard from.
@@ -183,14 +220,15 @@ impl WatchEnd {
 }
 
 /// Follows one member after another, until the fabric is closed.
-async fn follow(shared: Arc<Shared>, client: MetadataClient) {
+async fn follow(shared: Arc<Shared>, mut view: View, client: MetadataClient) {
+    let began = Instant::now();
     let mut backoff = Backoff::new(&client.jitter);
     let mut resume = None;
     // Told once, not at every attempt.
     let mut alone = false;
     loop {
         let member = client.group.lock().reader();
-        let mut session = Session { shared: &shared, resume, aside: None, following: false };
+        let mut session = Session { shared: &shared, view: &mut view, began, resume, aside: None, following: false };
         let end = session.run(&client, member).await;
         if client.fabric.is_closed() {
             return;
@@ -216,6 +254,10 @@ async fn follow(shared: Arc<Shared>, client: MetadataClient) {
 /// One watch of one member.
 struct Session<'a> {
     shared: &'a Shared,
+    /// The copy.
+    view: &'a mut View,
+    /// When following began: recency of what is matched is counted in seconds since.
+    began: Instant,
     /// Where the watch should go on.
     resume: Option<u64>,
     /// The snapshot being taken in.
@@ -249,7 +291,7 @@ impl Session<'_> {
         match item {
             WatchItem::SnapshotBegin { index, roster } => {
                 self.following = false;
-                self.aside = Some((index, View::begin(roster)?));
+                self.aside = Some((index, View::begin(roster, self.shared.budget)?));
             }
             WatchItem::SnapshotBlocks(blocks) => self.aside.as_mut().ok_or(Fault::OutOfPlace)?.1.fill(&blocks)?,
             WatchItem::SnapshotAccounts(changes) => {
@@ -273,60 +315,66 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Swaps the snapshot in; the old view is freed outside of the lock.
+    /// Publishes the snapshot.
     fn install(&mut self) -> Result<(), Fault> {
         let (at, view) = self.aside.take().ok_or(Fault::OutOfPlace)?;
-        let (roster, accounts) = (Arc::clone(&view.roster), Arc::clone(&view.accounts));
-        let old = std::mem::replace(&mut *self.shared.view.write(), view);
-        drop(old);
+        *self.view = view;
         self.following = true;
-        self.shared.roster.send_replace(roster);
-        self.shared.accounts.send_replace(accounts);
+        let current = self.publish();
+        self.shared.roster.send_replace(Arc::clone(&current.roster));
+        self.shared.accounts.send_replace(Arc::clone(&current.accounts));
         self.shared.metrics.snapshots.inc();
         self.reached(at);
         Ok(())
     }
 
-    fn change(&self, index: u64, changes: Vec<DirectoryChange>) -> Result<(), Fault> {
-        let view = &self.shared.view;
+    fn change(&mut self, index: u64, changes: Vec<DirectoryChange>) -> Result<(), Fault> {
         let (mut roster_changed, mut accounts_changed) = (false, false);
         for change in changes {
             if let DirectoryChange::Blocks(report) = change {
-                for some in report.changes.chunks(CHANGES_A_LOCK) {
-                    view.write().blocks(report.holder, some)?;
-                }
+                self.view.blocks(report.holder, &report.changes)?;
                 self.shared.metrics.changes.inc_by(report.changes.len() as u64);
                 continue;
             }
             if let DirectoryChange::HolderGranted(grant) = &change {
                 // The directory has swept this number before it granted it again; here the sweep may lag behind.
-                while view.read().must_sweep(grant) {
-                    view.write().index.sweep(SWEEP_STEP);
+                while self.view.must_sweep(grant) {
+                    self.view.index.sweep(SWEEP_STEP);
                 }
             }
             let of_accounts = Accounts::are_changed_by(&change);
-            view.write().roster_change(change)?;
+            self.view.roster_change(change)?;
+            self.publish();
             roster_changed |= !of_accounts;
             accounts_changed |= of_accounts;
         }
         if accounts_changed {
-            self.shared.accounts.send_replace(Arc::clone(&view.read().accounts));
+            self.shared.accounts.send_replace(Arc::clone(&self.view.accounts));
         }
         if roster_changed {
-            self.shared.roster.send_replace(Arc::clone(&view.read().roster));
+            self.shared.roster.send_replace(Arc::clone(&self.view.roster));
         }
         self.reached(index);
         Ok(())
     }
 
+    /// Shows readers the view as it is.
+    fn publish(&self) -> Arc<Current> {
+        let current = Current::of(self.view);
+        self.shared.current.store(Arc::clone(&current));
+        current
+    }
+
     /// The copy is the directory's state as of `index`.
-    fn reached(&self, index: u64) {
-        let mut view = self.shared.view.write();
+    fn reached(&mut self, index: u64) {
+        let view = &mut *self.view;
+        view.index.set_tick(u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX));
         view.index.sweep(SWEEP_STEP);
-        let blocks = view.index.len();
-        drop(view);
+        let stats = view.index.stats();
+        self.shared.blocks.store(stats.blocks, Ordering::Relaxed);
         self.shared.reached.send_replace(Some(index));
         self.shared.metrics.index.set(i64::try_from(index).unwrap_or(i64::MAX));
-        self.shared.metrics.blocks.set(i64::try_from(blocks).unwrap_or(i64::MAX));
+        let before = std::mem::replace(&mut view.evicted, stats.evicted);
+        self.shared.metrics.observe(stats, before);
     }
 }

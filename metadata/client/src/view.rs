@@ -9,11 +9,13 @@ use weft_types::{HolderGrant, HolderId, Roster};
 use crate::Accounts;
 
 /// Index and roster, as of the same log index.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct View {
     pub(crate) index: PrefixIndex,
     pub(crate) roster: Arc<Roster>,
     pub(crate) accounts: Arc<Accounts>,
+    /// Blocks that the index evicted, as far as they are counted.
+    pub(crate) evicted: u64,
 }
 
 /// Something a metadata member must not say.
@@ -28,12 +30,18 @@ pub(crate) enum Fault {
 }
 
 impl View {
+    /// Nothing yet. `budget`: bytes that the index may take.
+    pub(crate) fn empty(budget: Option<usize>) -> Self {
+        let index = budget.map_or_else(PrefixIndex::new, PrefixIndex::with_budget);
+        Self { index, roster: Arc::default(), accounts: Arc::default(), evicted: 0 }
+    }
+
     /// An empty copy, to be filled with a snapshot's blocks.
-    pub(crate) fn begin(roster: Roster) -> Result<Self, Fault> {
+    pub(crate) fn begin(roster: Roster, budget: Option<usize>) -> Result<Self, Fault> {
         for holder in roster.holders.keys() {
             check_number(*holder)?;
         }
-        Ok(Self { index: PrefixIndex::new(), roster: Arc::new(roster), accounts: Arc::default() })
+        Ok(Self { roster: Arc::new(roster), ..Self::empty(budget) })
     }
 
     /// Takes in a piece of a snapshot.

@@ -60,7 +60,7 @@ impl Chores {
                 led = leads;
             }
             self.metrics.observe(&self.group.metrics(), leads.is_some());
-            self.metrics.observe_accounts(self.group.machine.state().directory.accounts());
+            self.metrics.observe_directory(&self.group.machine.state().directory);
             let Some(leadership) = leads else { continue };
             let done = tokio::select! {
                 biased;

@@ -225,7 +225,7 @@ impl World {
         let members = self.seats.values().map(|seat| seat.addr).collect();
         let client = MetadataClient::new(fabric.clone(), members).with_jitter(self.random.random());
         let metrics = FollowerMetrics::register(&prometheus::Registry::new());
-        self.router = Some(Router { fabric, follower: client.follow(metrics) });
+        self.router = Some(Router { fabric, follower: client.follow(None, metrics) });
     }
 
     /// Where everybody is.

@@ -42,7 +42,7 @@ async fn a_follower_has_the_accounts_of_the_directory() {
     };
     operate(&group, 1, put("acme"));
     operate(&group, 2, grant(1));
-    let follower = group.client(Role::Router, &[0]).follow(metrics().0);
+    let follower = group.client(Role::Router, &[0]).follow(None, metrics().0);
     tokio::time::timeout(SOON, follower.warm()).await.unwrap();
     assert_eq!(*follower.accounts(), expected(&group));
 

@@ -98,7 +98,7 @@ async fn assert_same(follower: &Follower, group: &Group) {
 
 async fn warm(group: &Group, members: &[usize]) -> (Follower, crate::service::Counters) {
     let (metrics, counters) = metrics();
-    let follower = group.client(Role::Router, members).follow(metrics);
+    let follower = group.client(Role::Router, members).follow(None, metrics);
     tokio::time::timeout(SOON, follower.warm()).await.expect("a first snapshot");
     (follower, counters)
 }
