@@ -85,8 +85,10 @@ pub struct SnapshotConfig {
     /// Or after so many bytes of commands, whichever is first. Default `256MiB`; a restart reads that much into memory, and
     /// applies it in a few seconds.
     pub bytes: ByteSize,
-    /// Entries behind the snapshot that are kept, so that a member that was away briefly needs the log only. Default 4,096.
-    pub keep: u64,
+    /// Bytes of the log behind the snapshot that are kept, so that a member that was away briefly needs the log only; never
+    /// more than `entries` entries. Default `256MiB`. Whole segments are removed: on disk the log takes `keep`, plus `bytes`
+    /// and what comes while a snapshot is written, plus two segments.
+    pub keep: ByteSize,
 }
 
 /// Why a configuration cannot be used.
@@ -195,7 +197,7 @@ impl Default for WalConfig {
 
 impl Default for SnapshotConfig {
     fn default() -> Self {
-        Self { entries: 65_536, bytes: ByteSize::from_mib(256), keep: 4_096 }
+        Self { entries: 65_536, bytes: ByteSize::from_mib(256), keep: ByteSize::from_mib(256) }
     }
 }
 

@@ -168,6 +168,11 @@ impl LogStore {
         self.contents.lock().purged().map(|id| id.index)
     }
 
+    /// Index up to which entries may go so that about `keep` bytes of those that a snapshot of index `covered` covers are left.
+    pub(crate) fn purgeable(&self, covered: u64, keep: u64) -> Option<u64> {
+        self.contents.lock().purgeable(covered, keep)
+    }
+
     /// The vote that was saved last.
     pub(crate) fn vote(&self) -> Option<Vote> {
         *self.vote.lock()

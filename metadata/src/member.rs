@@ -288,10 +288,11 @@ fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, BindError> {
         election_timeout_max: millis(config.raft.election_max),
         max_payload_entries: APPEND_ENTRIES_MAX,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot.entries),
-        max_in_snapshot_log_to_keep: config.snapshot.keep,
+        // The chores keep fewer where they are long: what is kept is counted in bytes, see `snapshot.keep`.
+        max_in_snapshot_log_to_keep: config.snapshot.entries,
         purge_batch_size: 1,
         // More than a snapshot may be behind, or taking one over would not help a follower that lags.
-        replication_lag_threshold: config.snapshot.entries + config.snapshot.keep,
+        replication_lag_threshold: 2 * config.snapshot.entries,
         install_snapshot_timeout: millis(SNAPSHOT_PIECE_WITHIN),
         ..openraft::Config::default()
     };
@@ -314,6 +315,7 @@ fn start_service(
         liveness: liveness.clone(),
         limits: config.limits(),
         snapshot_bytes: config.snapshot.bytes.bytes(),
+        keep_bytes: config.snapshot.keep.bytes(),
         metrics: metrics.clone(),
     };
     tasks.spawn(chores.run(closing.clone()));

@@ -75,6 +75,8 @@ family! {
         log_bytes: IntCounter = counter("weft_metadata_log_bytes_total");
         /// Segments of the log on disk.
         log_segments: IntGauge = gauge("weft_metadata_log_segments");
+        /// Bytes of those segments, set aside or written.
+        log_disk_bytes: IntGauge = gauge("weft_metadata_log_disk_bytes");
         /// Log entries applied.
         applied_entries: IntCounter = counter("weft_metadata_applied_entries_total");
         /// Log index up to which entries are applied.

@@ -25,6 +25,8 @@ pub(crate) struct Spot {
 struct Place {
     id: LogId,
     spot: Option<Spot>,
+    /// Bytes of it and of those before it, counted from some place that is gone: differences mean something.
+    end: u64,
 }
 
 /// An entry to be read: from memory, or from its place on disk.
@@ -72,14 +74,28 @@ impl Contents {
 
     /// An entry that was just handed over and is not on disk yet.
     pub(crate) fn push(&mut self, entry: Entry) {
-        self.tail_bytes += record::entry_bytes(&entry);
-        self.places.push_back(Place { id: entry.log_id, spot: None });
+        let bytes = record::entry_bytes(&entry);
+        self.tail_bytes += bytes;
+        self.places.push_back(Place { id: entry.log_id, spot: None, end: self.end_after(bytes) });
         self.tail.push_back(entry);
     }
 
     /// An entry found on disk at start.
     pub(crate) fn push_recovered(&mut self, id: LogId, spot: Spot) {
-        self.places.push_back(Place { id, spot: Some(spot) });
+        self.places.push_back(Place { id, end: self.end_after(spot.bytes), spot: Some(spot) });
+    }
+
+    fn end_after(&self, bytes: usize) -> u64 {
+        self.places.back().map_or(0, |place| place.end) + bytes as u64
+    }
+
+    /// Index of the last entry that may go so that `keep` bytes of entries, or an entry's length more, are left up to
+    /// `covered`. `None`: all are wanted.
+    pub(crate) fn purgeable(&self, covered: u64, keep: u64) -> Option<u64> {
+        let last = self.position(covered)?.min(self.places.len() - 1);
+        let end = self.places[last].end;
+        let many = self.places.partition_point(|place| place.end + keep <= end);
+        Some(self.places.get(many.checked_sub(1)?)?.id.index)
     }
 
     /// Forgets every entry found so far: the ones behind them were in segments that are gone.

@@ -253,7 +253,9 @@ impl Writer {
 
     fn measure(&self) {
         self.metrics.log_segments.set(i64::try_from(self.segments.len()).unwrap_or(i64::MAX));
-        self.disk_bytes.store(self.segments.iter().map(|segment| segment.len).sum(), Ordering::Relaxed);
+        let bytes = self.segments.iter().map(|segment| segment.len).sum();
+        self.disk_bytes.store(bytes, Ordering::Relaxed);
+        self.metrics.log_disk_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 }
 

@@ -1,5 +1,5 @@
 //! What a member does by itself: the leader expires nodes, ends leases, sweeps, and agrees on limits; every member starts a snapshot
-//! when enough bytes were applied since the last.
+//! when enough bytes were applied since the last, and lets go of the log before it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub(crate) struct Chores {
     pub(crate) limits: Limits,
     /// Bytes applied that call for a snapshot.
     pub(crate) snapshot_bytes: u64,
+    /// Bytes of the log that are kept behind a snapshot.
+    pub(crate) keep_bytes: u64,
     pub(crate) metrics: Metrics,
 }
 
@@ -51,6 +53,7 @@ impl Chores {
             looked = Instant::now();
             self.log.settle().await;
             self.snapshot().await;
+            self.purge().await;
             let leads = self.group.leadership();
             if leads != led {
                 match leads {
@@ -125,6 +128,17 @@ impl Chores {
             && let Err(error) = self.group.raft.trigger().snapshot().await
         {
             debug!(%error, "no snapshot: this member has stopped taking part");
+        }
+    }
+
+    /// Lets go of entries that the newest snapshot covers, as far as they are more than is to be kept. Openraft itself counts
+    /// entries, and they may have a mebibyte each.
+    async fn purge(&self) {
+        let covered = self.group.machine.snapshot_index();
+        if let Some(upto) = covered.and_then(|covered| self.log.purgeable(covered, self.keep_bytes))
+            && let Err(error) = self.group.raft.trigger().purge_log(upto).await
+        {
+            debug!(%error, "the log is not shortened: this member has stopped taking part");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use weft_metadata::{BindError, Metadata, StoreError};
 use weft_service::telemetry::Telemetry;
-use weft_types::Role;
+use weft_types::{ByteSize, Role};
 
 use crate::cluster::{Cluster, keys, stored};
 
@@ -26,7 +26,7 @@ async fn by_the_log() {
 async fn by_a_snapshot_and_then_the_log() {
     let mut cluster = Cluster::start(|config| {
         config.snapshot.entries = 20;
-        config.snapshot.keep = 2;
+        config.snapshot.keep = ByteSize::from_bytes(200);
     })
     .await;
     let node = cluster.caller(Role::Node, "n1");
@@ -58,7 +58,7 @@ async fn by_a_snapshot_and_then_the_log() {
 async fn a_log_that_begins_behind_a_snapshot_is_refused_without_it() {
     let mut cluster = Cluster::start(|config| {
         config.snapshot.entries = 20;
-        config.snapshot.keep = 2;
+        config.snapshot.keep = ByteSize::from_bytes(200);
     })
     .await;
     let node = cluster.caller(Role::Node, "n1");

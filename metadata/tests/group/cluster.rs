@@ -172,6 +172,16 @@ impl Cluster {
         family.get_metric().iter().map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value()).sum()
     }
 
+    /// Waits until a running member is as it should be, as seen from outside.
+    pub(crate) async fn wait_until(&self, member: u64, reached: impl Fn(&Self) -> bool) {
+        let looking = async {
+            while !reached(self) {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("member {member} never got there"));
+    }
+
     pub(crate) fn caller(&self, role: Role, name: &str) -> Caller {
         let pem = self.identity(role, name).read().unwrap();
         let identity = Identity::from_pem(&pem.cert, &pem.key, &pem.ca).unwrap();

@@ -8,6 +8,7 @@ mod cluster;
 mod expiry;
 mod failover;
 mod leases;
+mod log_bytes;
 mod members;
 mod reports;
 mod revive;

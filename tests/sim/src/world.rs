@@ -170,7 +170,7 @@ impl World {
         config.wal.segment = ByteSize::from_bytes(16 << 10);
         config.wal.memory = ByteSize::from_bytes(8 << 10);
         config.snapshot.entries = self.entries_a_snapshot;
-        config.snapshot.keep = self.entries_a_snapshot / 4;
+        config.snapshot.keep = ByteSize::from_bytes(self.entries_a_snapshot * 32);
         config
     }
 
