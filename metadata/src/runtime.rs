@@ -83,6 +83,17 @@ pub(crate) fn random() -> u64 {
     rand::random()
 }
 
+/// Bytes drawn likewise: from a source fit for secrets, unless a simulation throws the dice.
+pub(crate) fn random_bytes<const LEN: usize>() -> [u8; LEN] {
+    #[cfg(feature = "testing")]
+    if simulated::is() {
+        return std::array::from_fn(|_| random().to_le_bytes()[0]);
+    }
+    let mut bytes = [0; LEN];
+    rand::fill(&mut bytes[..]);
+    bytes
+}
+
 /// What openraft draws its election timeouts from: the thread's generator, or the simulation's.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dice;

@@ -107,10 +107,10 @@ impl Network {
         copies
     }
 
-    /// Who is bound at the address and is whom it should be.
+    /// Who serves at the address and is whom it should be. A socket that serves nothing yet accepts no connection either.
     fn reach(&self, to: &Target) -> Result<Arc<Socket>, String> {
-        let bound = self.0.ports.lock().get(&to.addr).cloned().filter(|socket| !socket.is_closed());
-        let socket = bound.ok_or_else(|| "nobody is bound there".to_owned())?;
+        let bound = self.0.ports.lock().get(&to.addr).cloned().filter(|socket| socket.serves());
+        let socket = bound.ok_or_else(|| "nobody serves there".to_owned())?;
         let expected = socket.me.role == to.role && to.name.as_ref().is_none_or(|name| *name == socket.me.name);
         if expected { Ok(socket) } else { Err(format!("{} is there, expected {to:?}", socket.me)) }
     }
@@ -119,6 +119,10 @@ impl Network {
 impl Socket {
     fn is_closed(&self) -> bool {
         *self.closed.borrow()
+    }
+
+    fn serves(&self) -> bool {
+        !self.is_closed() && self.routes.lock().is_some()
     }
 
     fn close(&self) {

@@ -240,7 +240,28 @@ impl MetadataClient {
     /// # Errors
     /// No leader answered in time, or the directory refused.
     pub async fn operate(&self, action: OperatorAction, deadline: Duration) -> Result<Operated, MetadataError> {
-        let request = OperateRequest { shard: SHARD, request: RequestId::new(rand::random()), action };
+        self.operate_numbered(RequestId::new(rand::random()), action, deadline).await
+    }
+
+    /// As [`Self::operate`], under a number that a simulation chooses.
+    #[cfg(feature = "testing")]
+    #[expect(clippy::missing_errors_doc, reason = "as operate")]
+    pub async fn operate_as(
+        &self,
+        request: RequestId,
+        action: OperatorAction,
+        deadline: Duration,
+    ) -> Result<Operated, MetadataError> {
+        self.operate_numbered(request, action, deadline).await
+    }
+
+    async fn operate_numbered(
+        &self,
+        request: RequestId,
+        action: OperatorAction,
+        deadline: Duration,
+    ) -> Result<Operated, MetadataError> {
+        let request = OperateRequest { shard: SHARD, request, action };
         self.write::<method::Operate, _>(&request, deadline).await
     }
 

@@ -18,7 +18,7 @@ impl Service {
         let by = Asker { role: peer.role, name: peer.name.clone() };
         let OperateRequest { request, action, .. } = request;
         // Every replica must come to the same salt, so the command brings one whether it is needed or not.
-        let salt = Salt::from_bytes(rand::random());
+        let salt = Salt::from_bytes(crate::runtime::random_bytes());
         let operated = |outcome| match outcome {
             Outcome::Operated(operated) => Some(operated),
             _ => None,

@@ -59,15 +59,19 @@ async fn mend(world: &mut World, mend: Mend) {
 async fn happen(world: &mut World) -> Option<(usize, Mend)> {
     let soon = world.random.random_range(1..12);
     match world.random.random_range(0..100) {
-        0..45 => {
+        0..38 => {
             change(world);
             None
         }
-        45..60 => {
+        38..50 => {
             world.look_up();
             None
         }
-        60..68 => {
+        50..62 => {
+            world.operate();
+            None
+        }
+        62..68 => {
             let at = world.random.random_range(0..world.nodes.len());
             world.engine_lives += 1;
             world.chronicle.note(format_args!("an engine comes or goes at {}", world.nodes[at].id));

@@ -1,11 +1,14 @@
 //! What must hold, one invariant a file, named as a sentence. Each is told what it needs to know as it happens, and says when
 //! it does not hold.
 
+pub(crate) mod a_budget_is_never_exceeded;
 pub(crate) mod a_lookup_never_names_a_fenced_holder;
+pub(crate) mod accounts_are_linearisable;
 pub(crate) mod leaders_follow_one_another;
 pub(crate) mod log_time_never_goes_back;
 pub(crate) mod no_acknowledged_fact_is_lost;
 pub(crate) mod replicas_apply_the_same;
+pub(crate) mod the_audit_names_each_request_once;
 pub(crate) mod the_follower_equals_the_directory_once_quiet;
 pub(crate) mod the_index_equals_the_holdings_once_quiet;
 pub(crate) mod what_is_committed_never_changes;
@@ -16,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use weft_metadata::testing::{Observe, Seen, Standing};
 
+use self::a_budget_is_never_exceeded::Budgets;
 use self::a_lookup_never_names_a_fenced_holder::Lives;
 use self::leaders_follow_one_another::Leaders;
 use self::log_time_never_goes_back::Clocks;
@@ -38,6 +42,7 @@ pub(crate) struct Watching {
     outcomes: Outcomes,
     clocks: Clocks,
     lives: Lives,
+    budgets: Budgets,
     acknowledged: Acknowledged,
 }
 
@@ -118,6 +123,7 @@ impl Observe for Witness {
         invariants.check(what_is_committed_never_changes::NAME, |watching| watching.committed.applied(member, seen));
         invariants.check(replicas_apply_the_same::NAME, |watching| watching.outcomes.applied(member, seen));
         invariants.check(log_time_never_goes_back::NAME, |watching| watching.clocks.applied(member, seen));
+        invariants.check(a_budget_is_never_exceeded::NAME, |watching| watching.budgets.applied(seen));
         invariants.watching.lock().lives.applied(seen);
     }
 

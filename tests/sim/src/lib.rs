@@ -4,7 +4,8 @@
 //! ```text
 //!  seed ─► history ─► World ─┬─ members: the real service, Raft, log and directory, each on a Disk that loses power
 //!                            ├─ nodes: real outboxes over the real client          │ all through Weather: lost, late,
-//!                            └─ a router: the real follower                        ┘ doubled, overtaken, cut off
+//!                            ├─ operators: the real client                         │ doubled, overtaken, cut off
+//!                            └─ a router: the real follower                        ┘
 //!                              │
 //!                              └─► invariants, one a file ─► Chronicle ─► a seed that replays
 //! ```
@@ -18,9 +19,11 @@
 //! # Absent on purpose
 //! - QUIC and TLS (`transport/tests`), real files (`metadata`'s own tests), real processes (`tests/cluster`).
 
+mod accounts;
 mod chronicle;
 mod history;
 mod invariants;
+mod linear;
 mod node;
 mod weather;
 mod world;

@@ -16,6 +16,7 @@ use weft_transport::memory::Network;
 use weft_transport::{Fabric, Peer, Target};
 use weft_types::{ByteSize, IndexKey, MemberId, Role, ShardId};
 
+use crate::accounts::Accounts;
 use crate::chronicle::Chronicle;
 use crate::invariants::the_index_equals_the_holdings_once_quiet::Holdings;
 use crate::invariants::{self, Invariants, Witness};
@@ -32,6 +33,9 @@ const QUIET_LOOKS: usize = 60;
 /// Blocks that there are, and prefixes made of them.
 const BLOCKS: usize = 120;
 const PREFIX_BLOCKS: usize = 6;
+
+/// Operators, who ask for things at the same time.
+const OPERATORS: u8 = 3;
 
 /// Guards that a twin switches off, to see the test fail without them.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +77,7 @@ pub(crate) struct World {
     network: Network,
     seats: BTreeMap<u64, Seat>,
     pub(crate) nodes: Vec<Node>,
+    accounts: Accounts,
     guards: Guards,
     router: Option<Router>,
     pub(crate) blocks: Vec<IndexKey>,
@@ -124,6 +129,12 @@ impl World {
             Node::new(id, addr(100 + number), surroundings.clone())
         };
         let nodes = (0..nodes).map(node).collect();
+        let operator = |number: u8| {
+            let peer = peer(Role::Admin, &format!("operator-{number}"));
+            (peer.name.clone(), network.bind(addr(150 + number), peer))
+        };
+        let operators = (0..OPERATORS).map(operator).collect();
+        let accounts = Accounts::new(operators, &surroundings.members, &mut random);
         let mut world = Self {
             random,
             chronicle,
@@ -132,6 +143,7 @@ impl World {
             network,
             seats,
             nodes,
+            accounts,
             guards,
             router: None,
             blocks,
@@ -231,7 +243,15 @@ impl World {
     /// Where everybody is.
     pub(crate) fn addrs(&self) -> Vec<SocketAddr> {
         let members = self.seats.values().map(|seat| seat.addr);
-        members.chain(self.nodes.iter().map(|node| node.addr)).chain([addr(200)]).collect()
+        let nodes = self.nodes.iter().map(|node| node.addr);
+        members.chain(nodes).chain(self.accounts.addrs()).chain([addr(200)]).collect()
+    }
+
+    /// Operators ask for things.
+    pub(crate) fn operate(&mut self) {
+        for words in self.accounts.ask(&mut self.random) {
+            self.chronicle.note(words);
+        }
     }
 
     /// Somebody asks a member for a prefix.
@@ -302,7 +322,7 @@ impl World {
     fn is_quiet(&self) -> bool {
         let Some(applied) = self.applied() else { return false };
         let followed = self.router.as_ref().is_some_and(|router| router.follower.log_index() == Some(applied));
-        followed && self.nodes.iter().all(Node::is_quiet) && self.swept()
+        followed && self.nodes.iter().all(Node::is_quiet) && self.accounts.is_quiet() && self.swept()
     }
 
     /// Index that every member has applied, if they are at one.
@@ -334,11 +354,18 @@ impl World {
 
     async fn check(&self) {
         use invariants::{
-            no_acknowledged_fact_is_lost, replicas_apply_the_same, the_follower_equals_the_directory_once_quiet,
+            accounts_are_linearisable, no_acknowledged_fact_is_lost, replicas_apply_the_same,
+            the_audit_names_each_request_once, the_follower_equals_the_directory_once_quiet,
             the_index_equals_the_holdings_once_quiet,
         };
         let members = || self.seats.iter().filter_map(|(id, seat)| Some((*id, &seat.alive.as_ref()?.0)));
         replicas_apply_the_same::compare(members(), &self.chronicle);
+        self.accounts.record(|record| {
+            accounts_are_linearisable::check(record, members(), &self.chronicle);
+            for (id, member) in members() {
+                the_audit_names_each_request_once::check(id, member, record, &self.chronicle);
+            }
+        });
         let mut held = Holdings::new();
         self.nodes.iter().for_each(|node| node.held(&mut held));
         for (id, member) in members() {

@@ -18,6 +18,10 @@ pub(crate) fn check(follower: &Follower, member: &Member, prefixes: &[Vec<IndexK
         if *follower.roster() != *directory.roster() {
             chronicle.violated(NAME, "their rosters differ");
         }
+        let (copied, original) = (follower.accounts(), directory.accounts());
+        if copied.tenants != *original.tenants().all() || copied.leases != *original.leases().all() {
+            chronicle.violated(NAME, "their tenants or leases differ");
+        }
         for prefix in prefixes {
             let (copied, original) = (follower.leading(prefix), directory.leading(prefix));
             if copied != original {
