@@ -183,6 +183,13 @@ impl Ca {
     }
 }
 
+/// Serial number of a certificate, big-endian; `None`: it is no certificate in PEM.
+#[must_use]
+pub fn serial_of(cert_pem: &str) -> Option<Vec<u8>> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(cert_pem.as_bytes()).ok()?;
+    Some(pem.parse_x509().ok()?.raw_serial().to_vec())
+}
+
 fn params(common_name: &str, uri: &str, days: i64) -> Result<CertificateParams, CertsError> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, common_name);
@@ -230,6 +237,15 @@ mod tests {
         assert!(std::fs::read_to_string(&files.cert).unwrap().starts_with("-----BEGIN CERTIFICATE"));
         let error = Ca::init(folder.path(), "demo").unwrap_err().to_string();
         assert!(error.contains("lock out"), "{error}");
+    }
+
+    #[test]
+    fn certificates_are_told_apart_by_their_serials() {
+        let ca = Ca::create("demo").unwrap();
+        let (one, other) = (ca.issue("node", "n1", 1).unwrap(), ca.issue("node", "n1", 1).unwrap());
+        assert_eq!(serial_of(&one.cert), serial_of(&one.cert));
+        assert_ne!(serial_of(&one.cert).unwrap(), serial_of(&other.cert).unwrap());
+        assert_eq!((serial_of(""), serial_of(&one.key)), (None, None));
     }
 
     #[test]

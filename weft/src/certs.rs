@@ -1,9 +1,13 @@
-//! `weft certs`: the CA of a cluster, and certificates for its processes.
+//! `weft certs`: the CA of a cluster, certificates for its processes, and the list of those that are revoked.
+
+mod revoke;
 
 use std::path::PathBuf;
 
 use weft_service::certs::Ca;
 use weft_types::{Name, Role};
+
+use crate::cluster::OperatorArgs;
 
 /// Makes the cluster's CA and certificates.
 #[derive(Debug, clap::Subcommand)]
@@ -32,10 +36,16 @@ pub(crate) enum CertsCommand {
         #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
         days: u32,
     },
+    /// Put a certificate on the cluster's list of those that are not to be trusted though they have not run out.
+    Revoke(revoke::RevokeArgs),
+    /// Take a certificate off that list.
+    Reinstate(revoke::ReinstateArgs),
+    /// Show the list.
+    Revoked(OperatorArgs),
 }
 
 /// Runs it.
-pub(crate) fn run(command: &CertsCommand) -> anyhow::Result<()> {
+pub(crate) async fn run(command: &CertsCommand) -> anyhow::Result<()> {
     match command {
         CertsCommand::Init { dir, cluster } => {
             Ca::init(dir, cluster.as_str())?;
@@ -46,7 +56,11 @@ pub(crate) fn run(command: &CertsCommand) -> anyhow::Result<()> {
         CertsCommand::Issue { dir, role, name, days } => {
             let ca = Ca::load(dir)?;
             let files = ca.issue_to(dir, role.as_str(), name.as_str(), *days)?;
-            println!("weft://{}/{role}/{name} for {days} days:", ca.cluster());
+            println!(
+                "weft://{}/{role}/{name} for {days} days, serial {}:",
+                ca.cluster(),
+                revoke::serial_in(&files.cert)?
+            );
             println!(
                 "cert = \"{}\"\nkey = \"{}\"\nca = \"{}\"",
                 files.cert.display(),
@@ -54,6 +68,9 @@ pub(crate) fn run(command: &CertsCommand) -> anyhow::Result<()> {
                 Ca::files(dir).0.display()
             );
         }
+        CertsCommand::Revoke(args) => return revoke::revoke(args).await,
+        CertsCommand::Reinstate(args) => return revoke::reinstate(args).await,
+        CertsCommand::Revoked(args) => return revoke::list(args).await,
     }
     Ok(())
 }

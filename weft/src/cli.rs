@@ -4,8 +4,11 @@ use weft_service::run::RoleArgs;
 
 use crate::bench::BenchArgs;
 use crate::certs::CertsCommand;
+use crate::cluster::OperatorArgs;
 use crate::metadata::MetadataArgs;
+use crate::pin::{PinArgs, RepinArgs, UnpinArgs};
 use crate::status::StatusArgs;
+use crate::tenant::TenantCommand;
 use crate::up::UpArgs;
 
 /// weft keeps the KV cache that inference engines compute, for any engine of the cluster to load again.
@@ -32,12 +35,61 @@ pub(crate) enum Command {
     EngineSim(RoleArgs),
     /// Show members, nodes, endpoints, and blocks by tier.
     Status(StatusArgs),
+    /// Manage tenants: their quotas and weights, API keys, and the groups in which they share public prefixes.
+    Tenant {
+        /// What.
+        #[command(subcommand)]
+        command: TenantCommand,
+    },
+    /// Pin the blocks of a prompt for a time, on a tenant's budget.
+    Pin(PinArgs),
+    /// List the pins that have not ended, and what they take of their tenants' budgets.
+    Pins(OperatorArgs),
+    /// Let a pin last longer.
+    Repin(RepinArgs),
+    /// End a pin before its time.
+    Unpin(UnpinArgs),
     /// Measure, against a limit measured in the same run.
     Bench(BenchArgs),
-    /// Make the cluster's CA and certificates.
+    /// Make the cluster's CA and certificates, and revoke certificates.
     Certs {
         /// Which.
         #[command(subcommand)]
         command: CertsCommand,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    fn error(line: &str) -> String {
+        Cli::try_parse_from(line.split(' ')).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_prompt_is_given_once_and_in_one_way() {
+        let pin = "weft pin --tenant acme --for 2h --prompt p.txt";
+        assert!(Cli::try_parse_from(pin.split(' ')).is_ok());
+        assert!(error("weft pin --tenant acme --for 2h").contains("<--prompt <FILE>|--chat <FILE>|--tokens <FILE>>"));
+        assert!(error(&format!("{pin} --tokens t.json")).contains("cannot be used with"));
+        assert!(error("weft pin --tenant acme --prompt p.txt").contains("--for <TIME>"));
+        assert!(error("weft pin --tenant acme --for 2 --prompt p.txt").contains("time unit needed"));
+    }
+
+    #[test]
+    fn what_is_no_number_name_or_quota_is_told_before_anybody_is_asked() {
+        assert!(error("weft unpin x").contains("`weft pins` lists"));
+        assert!(error("weft tenant add two/words").contains("expected 1 to 63 characters"));
+        assert!(error("weft tenant set-quota acme ram=1GiB").contains("device, host, disk or object"));
+        assert!(error("weft tenant set-weight acme 0").contains("not in 1..=10000"));
+        assert!(error("weft tenant set-quota acme").contains("<TIER=SIZE>"));
+    }
 }

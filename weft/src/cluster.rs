@@ -1,7 +1,8 @@
 //! How an operator's command reaches a cluster: the members of its metadata group, and a certificate of role admin.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use weft_metadata_client::MetadataClient;
@@ -9,6 +10,23 @@ use weft_service::config::IdentityFiles;
 use weft_transport::{Fabric, Identity, Metrics, Profile};
 
 use crate::up;
+
+/// Longest wait for what an operator's command asks of the group.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Longest wait for a member to say who leads.
+const LEADER_WITHIN: Duration = Duration::from_secs(2);
+
+/// What every operator's command takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OperatorArgs {
+    /// Which cluster.
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// Where the cluster is, and who asks.
 #[derive(Debug, clap::Args)]
@@ -41,6 +59,39 @@ pub(crate) struct Cluster {
     pub(crate) client: MetadataClient,
 }
 
+impl Cluster {
+    /// A client whose reads go to the leader, while one is known: what was just changed must be seen by the next command, and
+    /// what is changed on the ground of a read should be the newest there is.
+    pub(crate) async fn newest(&self) -> MetadataClient {
+        for member in &self.members {
+            let Ok(status) = self.client.status(*member, LEADER_WITHIN).await else { continue };
+            return match status.leader_addr {
+                Some(leader) => MetadataClient::new(self.fabric.clone(), vec![leader]),
+                None => self.client.clone(),
+            };
+        }
+        self.client.clone()
+    }
+}
+
+impl OperatorArgs {
+    /// Opens the cluster for `ask`, and closes it whatever came of it.
+    pub(crate) async fn with<T>(&self, ask: impl AsyncFnOnce(&Cluster) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let cluster = self.cluster.open()?;
+        let answer = ask(&cluster).await;
+        cluster.fabric.close().await;
+        answer
+    }
+
+    /// Prints one of the two.
+    pub(crate) fn print(&self, json: &serde_json::Value, text: &str) {
+        match self.json {
+            true => println!("{json:#}"),
+            false => println!("{}", text.trim_end()),
+        }
+    }
+}
+
 impl ClusterArgs {
     /// Reads the certificate and opens a port of our own. Nobody is asked yet.
     pub(crate) fn open(&self) -> anyhow::Result<Cluster> {
@@ -51,6 +102,11 @@ impl ClusterArgs {
         let fabric = Fabric::bind(unspecified(members[0]), Profile::Control, &identity, metrics)?;
         let client = MetadataClient::new(fabric.clone(), members.clone());
         Ok(Cluster { members, fabric, client })
+    }
+
+    /// Folder of the `weft up` that is meant; `None`: another cluster is.
+    pub(crate) fn up_state(&self) -> Option<&Path> {
+        self.metadata.is_empty().then_some(&self.state)
     }
 
     fn target(&self) -> anyhow::Result<(Vec<SocketAddr>, IdentityFiles)> {

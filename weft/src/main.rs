@@ -5,10 +5,15 @@ mod bench;
 mod certs;
 mod cli;
 mod cluster;
+mod confirm;
+mod fault;
 mod http;
 mod metadata;
+mod pin;
+mod prompt;
 mod status;
 mod table;
+mod tenant;
 mod up;
 mod workload;
 
@@ -22,6 +27,7 @@ use weft_service::run::run;
 use weft_service::{exit, shutdown};
 
 use crate::cli::{Cli, Command};
+use crate::fault::Fault;
 use crate::metadata::MetadataArgs;
 
 /// Longest drain of a role: requests under way get this long to end by themselves.
@@ -73,7 +79,12 @@ async fn main() -> ExitCode {
         Command::Bench(args) => exit_code(bench::run(args).await),
         Command::Up(args) => exit_code(up::run(args).await),
         Command::Status(args) => exit_code(status::run(&args).await),
-        Command::Certs { command } => exit_code(certs::run(&command)),
+        Command::Tenant { command } => exit_code(tenant::run(&command).await),
+        Command::Pin(args) => exit_code(pin::pin(&args).await),
+        Command::Pins(args) => exit_code(pin::list(&args).await),
+        Command::Repin(args) => exit_code(pin::repin(&args).await),
+        Command::Unpin(args) => exit_code(pin::unpin(&args).await),
+        Command::Certs { command } => exit_code(certs::run(&command).await),
     }
 }
 
@@ -89,6 +100,9 @@ fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
 
 /// What a script can tell failures apart by.
 fn exit_number(error: &anyhow::Error) -> u8 {
+    if let Some(fault) = error.downcast_ref::<Fault>() {
+        return fault.exit_code();
+    }
     match error.downcast_ref::<MetadataError>() {
         Some(MetadataError::Refused(_) | MetadataError::Conflict(_)) => exit::REFUSED,
         _ => exit::UNAVAILABLE,

@@ -1,6 +1,8 @@
 //! `weft metadata`: run a member of the group, or ask and change the group as its operator.
 
+mod audit;
 mod backup;
+mod endpoint;
 mod members;
 pub(crate) mod status;
 
@@ -35,6 +37,14 @@ pub(crate) enum MetadataCommand {
     Replace(members::ReplaceArgs),
     /// Hand leadership over, in a few milliseconds instead of an election.
     TransferLeader(members::TransferArgs),
+    /// Show what operators asked for: who, when, what, and what came of it.
+    Audit(audit::AuditArgs),
+    /// Take an engine replica off the list whose node is gone with it.
+    Endpoint {
+        /// What.
+        #[command(subcommand)]
+        command: endpoint::EndpointCommand,
+    },
     /// Write what a member has applied to a file, while the group works.
     Backup(backup::BackupArgs),
     /// Make a new group of a backup: this member's empty data directory becomes its first.
@@ -51,6 +61,8 @@ pub(crate) async fn run(command: &MetadataCommand) -> anyhow::Result<()> {
         MetadataCommand::Add(args) => members::add(args).await,
         MetadataCommand::Remove(args) => members::remove(args).await,
         MetadataCommand::Replace(args) => members::replace(args).await,
+        MetadataCommand::Audit(args) => audit::run(args).await,
+        MetadataCommand::Endpoint { command } => endpoint::run(command).await,
         MetadataCommand::Backup(args) => backup::backup(args).await,
         MetadataCommand::Restore(args) => backup::restore(args),
         MetadataCommand::Recover(args) => backup::recover(args),

@@ -1,6 +1,7 @@
 //! Plain tables for terminals: columns aligned, numbers to the right.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Rows under a header.
 #[derive(Debug)]
@@ -42,4 +43,10 @@ impl fmt::Display for Table {
 #[expect(clippy::cast_precision_loss, reason = "one decimal of a size is shown")]
 pub(crate) fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1u32 << 20)
+}
+
+/// How long ago: whole seconds, and no finer than its two greatest units.
+pub(crate) fn ago(since: Duration) -> String {
+    let text = humantime::format_duration(Duration::from_secs(since.as_secs())).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }

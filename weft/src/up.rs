@@ -165,6 +165,11 @@ pub(crate) fn members(state: &std::path::Path) -> anyhow::Result<Vec<std::net::S
     members.values().map(|addr| Ok(addr.as_str().context("an address is text")?.parse()?)).collect()
 }
 
+/// The model that its engines serve: tokenizer and chat template.
+pub(crate) fn model_folder(state: &std::path::Path) -> PathBuf {
+    Plan::model_of(state)
+}
+
 /// Identity files of its operator.
 pub(crate) fn operator(state: &std::path::Path) -> weft_service::config::IdentityFiles {
     Plan::operator(state)

@@ -6,7 +6,7 @@ use weft_metadata_proto::v1::{
 };
 use weft_metadata_state::{Command, Directory, Outcome};
 use weft_transport::Peer;
-use weft_types::{Asker, Lease, Operated, Salt, Tenant, TenantId};
+use weft_types::{Asker, Lease, LogTime, Operated, Salt, Tenant, TenantId};
 
 use super::{Answer, Service, reply};
 
@@ -54,7 +54,7 @@ impl Service {
     #[expect(clippy::unused_async, reason = "handlers have one shape")]
     pub(super) async fn leases(&self, _peer: &Peer, _request: LeasesRequest) -> Answer<LeasesResponse> {
         let state = self.group.machine.state();
-        let now = state.directory.log_time();
+        let now = self.now(&state.directory);
         let status = |(id, lease): (&weft_types::LeaseId, &Lease)| {
             let first = *lease.prefix.first()?;
             let blocks = count(lease.prefix.len());
@@ -70,7 +70,7 @@ impl Service {
         let entries = state.directory.accounts().audit();
         let skipped = entries.len().saturating_sub(request.last as usize);
         let entries = entries.skip(skipped).cloned().collect();
-        Ok(AuditResponse { applied: state.index(), log_time: state.directory.log_time(), entries })
+        Ok(AuditResponse { applied: state.index(), log_time: self.now(&state.directory), entries })
     }
 
     #[expect(clippy::unused_async, reason = "handlers have one shape")]
@@ -83,7 +83,15 @@ impl Service {
             reason: line.reason.clone(),
         };
         let revoked = lines.map(line).collect();
-        Ok(RevokedResponse { applied: state.index(), log_time: state.directory.log_time(), revoked })
+        Ok(RevokedResponse { applied: state.index(), log_time: self.now(&state.directory), revoked })
+    }
+
+    /// The group's time. Only the leader has a clock: elsewhere it is that of the last entry, which an idle group leaves behind.
+    fn now(&self, directory: &Directory) -> LogTime {
+        match self.group.leadership() {
+            Some(_) => self.group.log_time(),
+            None => directory.log_time(),
+        }
     }
 }
 

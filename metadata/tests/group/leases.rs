@@ -128,3 +128,26 @@ async fn only_operators_change_and_only_routers_watch_everything() {
     };
     forbidden(watch.next().await.map(drop));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_lease_runs_out_while_nothing_else_happens() {
+    let cluster = Cluster::start(|_| {}).await;
+    let admin = cluster.caller(Role::Admin, "ops");
+    admin.ask::<method::Operate, _>(&request(1, put_tenant(4))).await;
+    lease(&admin, &request(2, grant(3, 3600))).await;
+    let leader = cluster.leader().await;
+    let left = async || {
+        let answer = admin.call::<method::Leases>(leader, &LeasesRequest { shard: SHARD }).await.unwrap();
+        (answer.applied, answer.leases[0].left)
+    };
+    let (applied, first) = left().await;
+    let shrunk = async {
+        loop {
+            let (now, left) = left().await;
+            if left < first {
+                return now;
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(PATIENCE, shrunk).await.unwrap(), applied, "no entry was needed to tell the time");
+}

@@ -96,7 +96,12 @@ impl Plan {
 
     /// Folder of the shipped model.
     pub(crate) fn model(&self) -> PathBuf {
-        self.state.join("model")
+        Self::model_of(&self.state)
+    }
+
+    /// The same, of whatever runs in `state`.
+    pub(crate) fn model_of(state: &Path) -> PathBuf {
+        state.join("model")
     }
 
     /// File that lists what runs.

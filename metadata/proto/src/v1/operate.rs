@@ -73,7 +73,7 @@ pub struct LeaseStatus {
     pub first: IndexKey,
     /// Blocks that it pins.
     pub blocks: u32,
-    /// How long it lasts unless it is renewed, as of the last entry applied.
+    /// How long it lasts unless it is renewed: from now on by the leader's clock, elsewhere from the last entry applied.
     pub left: Duration,
 }
 
@@ -100,7 +100,7 @@ pub struct AuditRequest {
 pub struct AuditResponse {
     /// Log index this member had applied.
     pub applied: u64,
-    /// Log-stamped time there.
+    /// The group's time: now by the leader's clock, elsewhere that of the last entry applied.
     pub log_time: LogTime,
     /// Oldest first.
     pub entries: Vec<AuditEntry>,
@@ -129,7 +129,7 @@ pub struct RevokedStatus {
 pub struct RevokedResponse {
     /// Log index this member had applied.
     pub applied: u64,
-    /// Log-stamped time there.
+    /// The group's time: now by the leader's clock, elsewhere that of the last entry applied.
     pub log_time: LogTime,
     /// By serial number.
     pub revoked: Vec<RevokedStatus>,

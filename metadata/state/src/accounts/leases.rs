@@ -89,7 +89,7 @@ impl Leases {
         if already + new > budget as usize {
             return Err(format!(
                 "{asked} blocks asked, {new} of them not pinned yet; tenant {tenant} has {already} of at most {budget} pinned: \
-                 release some, or raise its budget with `weft tenant put --lease-blocks`",
+                 release some, or raise its budget with `weft tenant set-lease-blocks`",
             ));
         }
         self.last += 1;

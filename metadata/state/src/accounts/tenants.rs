@@ -99,7 +99,7 @@ impl Tenants {
         let secrets = tenant.secrets.as_mut().expect("a tenant of the directory has its secrets");
         match secrets.keys.remove(key) {
             Some(_) => Ok(tenant),
-            None => Err(format!("tenant {id} has no key {key}: see `weft tenant list`")),
+            None => Err(format!("tenant {id} has no key {key}: see `weft tenant show {id}`")),
         }
     }
 
@@ -128,9 +128,11 @@ impl Tenants {
 
     pub(crate) fn remove_group(&mut self, id: &GroupId) -> Result<(), String> {
         if let Some((tenant, _)) = self.tenants.iter().find(|(_, tenant)| tenant.settings.groups.contains(id)) {
-            return Err(format!("tenant {tenant} is in sharing group {id}: take it out first, with `weft tenant put`"));
+            return Err(format!(
+                "tenant {tenant} is in sharing group {id}: take it out first, with `weft tenant group leave {id} {tenant}`"
+            ));
         }
-        self.groups.remove(id).map(|_| ()).ok_or_else(|| format!("no sharing group {id}: see `weft tenant list`"))
+        self.groups.remove(id).map(|_| ()).ok_or_else(|| format!("no sharing group {id}: see `weft tenant group list`"))
     }
 
     /// From a snapshot. `false`: it is there already, or breaks an invariant.
@@ -164,12 +166,14 @@ impl Tenants {
             ));
         }
         match groups.iter().find(|group| !self.groups.contains_key(group)) {
-            Some(missing) => Err(format!("no sharing group {missing}: put it first, with `weft tenant group put`")),
+            Some(missing) => {
+                Err(format!("no sharing group {missing}: add it first, with `weft tenant group add {missing}`"))
+            }
             None => Ok(()),
         }
     }
 }
 
 fn unknown(id: &TenantId) -> String {
-    format!("no tenant {id}: put it first, with `weft tenant put`")
+    format!("no tenant {id}: add it first, with `weft tenant add {id}`")
 }

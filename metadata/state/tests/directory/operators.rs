@@ -27,7 +27,7 @@ fn every_request_is_remembered_with_who_when_what_and_what_came_of_it() {
         [
             "41 5 admin/ops put tenant acme: weight 100, 2 lease blocks, quota unlimited -> done",
             "42 6 admin/ops pin 3 blocks for tenant acme for 60s -> refused: 3 blocks asked, 3 of them not pinned yet; \
-             tenant acme has 0 of at most 2 pinned: release some, or raise its budget with `weft tenant put --lease-blocks`",
+             tenant acme has 0 of at most 2 pinned: release some, or raise its budget with `weft tenant set-lease-blocks`",
             "43 7 admin/ops pin 2 blocks for tenant acme for 60s -> lease 1 until 60.000s",
         ]
     );
