@@ -24,6 +24,11 @@ mod pace;
 mod reporter;
 
 pub(crate) use device::DeviceHeld;
-#[cfg(feature = "testing")]
-pub(crate) use outbox::Outbox;
 pub(crate) use reporter::{Attached, Reporter, ReporterHandle, Terms, Verdict};
+#[cfg(feature = "testing")]
+pub(crate) use {
+    comparison::{Compared, compare},
+    held::Held,
+    outbox::{Found, Outbox},
+    pace::Pace,
+};

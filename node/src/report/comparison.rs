@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 
 /// What became of a comparison.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Compared {
+pub(crate) enum Compared {
     /// The list is right, or is left as it is for now.
     Done,
     /// There is something to send.
@@ -30,7 +30,7 @@ pub(super) enum Compared {
 }
 
 /// Compares one holder whose reports are all acknowledged.
-pub(super) async fn compare(
+pub(crate) async fn compare(
     metadata: &MetadataClient,
     outbox: &mut Outbox,
     truth: &dyn Held,

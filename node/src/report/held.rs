@@ -9,7 +9,7 @@ use super::DeviceHeld;
 use crate::arenas::Arenas;
 
 /// A holder's truth, and its changes.
-pub(super) trait Held: Send + Sync {
+pub(crate) trait Held: Send + Sync {
     /// What changed since this was last called; `None` when that was too much to keep: then only a cut tells.
     fn take_changes(&self) -> Option<Vec<Change>>;
 

@@ -96,7 +96,7 @@ impl Outbox {
 
     /// What was to be reported is lost. Numbers go on with a report that says so, behind which nothing older is taken; once it
     /// is acknowledged, what is held is compared.
-    pub(super) fn break_off(&mut self) {
+    pub(crate) fn break_off(&mut self) {
         if self.is_stale() {
             return;
         }
@@ -107,7 +107,7 @@ impl Outbox {
     }
 
     /// It is this holder's turn to be compared.
-    pub(super) fn ask_comparison(&mut self) {
+    pub(crate) fn ask_comparison(&mut self) {
         self.repair.wanted = true;
     }
 
@@ -166,7 +166,7 @@ impl Outbox {
     }
 
     /// What the last comparison found.
-    pub(super) fn found(&self) -> Found {
+    pub(crate) fn found(&self) -> Found {
         self.repair.found
     }
 

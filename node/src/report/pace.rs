@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// The turns of a node's holders.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// Between two turns of one holder; zero: there are none.
     every: Duration,
     next: Option<Instant>,
@@ -16,19 +16,19 @@ pub(super) struct Pace {
 
 impl Pace {
     /// `dice`: between 0 and 1; how much of the first pause is waited.
-    pub(super) fn new(every: Duration, now: Instant, dice: f64) -> Self {
+    pub(crate) fn new(every: Duration, now: Instant, dice: f64) -> Self {
         let next = (!every.is_zero()).then(|| now + every.mul_f64(dice));
         Self { every, next, turn: 0 }
     }
 
     /// When the next turn is.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.next
     }
 
     /// Takes the turn: which of so many holders it is. The next follows after its share of the time, a quarter more or less
     /// by the `dice`, which are between 0 and 1.
-    pub(super) fn take(&mut self, holders: usize, now: Instant, dice: f64) -> usize {
+    pub(crate) fn take(&mut self, holders: usize, now: Instant, dice: f64) -> usize {
         let holders = holders.max(1);
         let share = self.every / u32::try_from(holders).unwrap_or(u32::MAX);
         self.next = self.next.map(|_| now + share.mul_f64(0.75 + dice / 2.0));

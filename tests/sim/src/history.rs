@@ -6,7 +6,7 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 use weft_index::Change;
 
-use crate::node::{Node, Which};
+use crate::node::{Mishap, Which};
 use crate::world::World;
 
 /// Longest pause between two things that happen.
@@ -114,6 +114,7 @@ async fn happen(world: &mut World) -> Option<(usize, Mend)> {
     }
 }
 
+/// Blocks come and go, and now and then what is to be told of it is lost.
 fn change(world: &mut World) {
     let up: Vec<usize> = (0..world.nodes.len()).filter(|at| world.nodes[*at].is_up()).collect();
     let Some(at) = up.choose(&mut world.random).copied() else { return };
@@ -125,8 +126,17 @@ fn change(world: &mut World) {
             if world.random.random_bool(0.6) { Change::Stored(block) } else { Change::Removed(block) }
         })
         .collect();
-    world.chronicle.note(format_args!("{} has {count} changes of its {which:?}", world.nodes[at].id));
-    Node::change(&world.nodes[at], which, &changes);
+    let mishap = match world.random.random_range(0..100) {
+        0..12 => Some(Mishap::Unnoticed),
+        12..18 => Some(Mishap::Overflow),
+        _ => None,
+    };
+    let node = &world.nodes[at];
+    world.chronicle.note(format_args!("{} has {count} changes of its {which:?}, {mishap:?}", node.id));
+    match mishap {
+        Some(mishap) => node.suffer(which, mishap, &changes),
+        None => node.change(which, &changes),
+    }
 }
 
 /// One is cut off from all, or some from some, in both directions or in one.

@@ -4,6 +4,7 @@
 pub(crate) mod a_budget_is_never_exceeded;
 pub(crate) mod a_lookup_never_names_a_fenced_holder;
 pub(crate) mod accounts_are_linearisable;
+pub(crate) mod divergence_returns_to_zero_once_quiet;
 pub(crate) mod leaders_follow_one_another;
 pub(crate) mod log_time_never_goes_back;
 pub(crate) mod no_acknowledged_fact_is_lost;

@@ -1,22 +1,27 @@
-//! A simulated node: what its holders hold is a set that the history changes; how metadata hears of it is the node's own
-//! [`Outbox`], driven as the reporter drives it, over the real client.
+//! A simulated node: what its holders hold is a set that the history changes; how metadata hears of it is the node's own outbox
+//! and its own comparison, driven as the reporter drives them, over the real client.
 
-use std::collections::BTreeSet;
+mod holder;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until};
 use weft_index::{Change, Report, ReportAck};
 use weft_metadata_client::{MetadataClient, MetadataError};
-use weft_node::testing::Outbox;
+use weft_node::testing::{Compared, Comparer, Pace};
 use weft_transport::memory::Network;
 use weft_transport::{Fabric, Peer};
-use weft_types::{ByteSize, EndpointId, EndpointSpec, HolderKey, Incarnation, IndexKey, NodeId, NodeSpec, Role, Tier};
+use weft_types::{ByteSize, EndpointId, EndpointSpec, HolderKey, Incarnation, NodeId, NodeSpec, Role, Tier};
 
+use self::holder::Holder;
+pub(crate) use self::holder::Mishap;
 use crate::chronicle::Chronicle;
 use crate::invariants::Invariants;
 use crate::invariants::the_index_equals_the_holdings_once_quiet::Holdings;
@@ -30,6 +35,9 @@ const IMPATIENT: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_millis(200);
 const GATHER: Duration = Duration::from_millis(5);
 const BEATS_PER_LEASE: u32 = 4;
+
+/// Between two comparisons of a holder: often, against the minute of a real node, so that a run sees many.
+const ANTI_ENTROPY: Duration = Duration::from_millis(1500);
 
 /// What a node is part of.
 #[derive(Clone, Debug)]
@@ -64,6 +72,8 @@ struct Shared {
     state: Mutex<State>,
     changed: Notify,
     client: MetadataClient,
+    comparer: Comparer,
+    dice: u64,
     surroundings: Surroundings,
 }
 
@@ -78,19 +88,18 @@ struct State {
     unknown: bool,
 }
 
-#[derive(Debug, Default)]
-struct Holder {
-    held: BTreeSet<IndexKey>,
-    changes: Vec<Change>,
-    outbox: Outbox,
-    /// The first report sent under the present grant.
-    first: Option<Report>,
-}
-
 #[derive(Debug)]
 struct Engine {
     spec: EndpointSpec,
     holder: Holder,
+}
+
+/// When to go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    Now,
+    Later,
+    WhenSomethingHappens,
 }
 
 /// Which holder of a node.
@@ -98,32 +107,6 @@ struct Engine {
 pub(crate) enum Which {
     Host,
     Engine,
-}
-
-impl Holder {
-    fn change(&mut self, change: Change) {
-        let took_effect = match change {
-            Change::Stored(key) => self.held.insert(key),
-            Change::Removed(key) => self.held.remove(&key),
-        };
-        if took_effect {
-            self.changes.push(change);
-        }
-    }
-
-    fn collect(&mut self) {
-        self.outbox.note(std::mem::take(&mut self.changes));
-    }
-
-    fn start(&mut self, grant: weft_types::HolderGrant) {
-        self.changes.clear();
-        self.first = None;
-        self.outbox.start(grant, self.held.iter().copied());
-    }
-
-    fn is_quiet(&self) -> bool {
-        self.changes.is_empty() && !self.outbox.is_stale() && self.outbox.waiting() == 0
-    }
 }
 
 impl Node {
@@ -151,8 +134,15 @@ impl Node {
             labels: Default::default(),
         };
         let surroundings = self.surroundings.clone();
-        let shared = Shared { spec, state: Mutex::default(), changed: Notify::new(), client, surroundings };
-        let shared = Arc::new(shared);
+        let shared = Arc::new(Shared {
+            spec,
+            state: Mutex::default(),
+            changed: Notify::new(),
+            client,
+            comparer: Comparer::new(),
+            dice: seed,
+            surroundings,
+        });
         let tasks = vec![tokio::spawn(report(Arc::clone(&shared))), tokio::spawn(keep_alive(Arc::clone(&shared)))];
         self.life = Some(Life { fabric, shared, tasks });
     }
@@ -184,15 +174,28 @@ impl Node {
     /// Blocks are stored and removed.
     pub(crate) fn change(&self, which: Which, changes: &[Change]) {
         let Some(life) = &self.life else { return };
-        let state = &mut *life.shared.state.lock();
-        let holder = match which {
-            Which::Host => Some(&mut state.host),
-            Which::Engine => state.engine.as_mut().map(|engine| &mut engine.holder),
-        };
-        if let Some(holder) = holder {
-            changes.iter().for_each(|change| holder.change(*change));
+        if let Some(holder) = life.shared.state.lock().holder(which) {
+            changes.iter().for_each(|change| holder.truth.change(*change));
             life.shared.changed.notify_one();
         }
+    }
+
+    /// Something goes wrong with what is told of a holder.
+    pub(crate) fn suffer(&self, which: Which, mishap: Mishap, changes: &[Change]) {
+        let Some(life) = &self.life else { return };
+        if let Some(holder) = life.shared.state.lock().holder(which) {
+            holder.truth.suffer(mishap, changes);
+        }
+        if mishap != Mishap::Unnoticed {
+            life.shared.changed.notify_one();
+        }
+    }
+
+    /// A holder of which the last comparison found that it is not listed as it is.
+    pub(crate) fn differs(&self) -> Option<Which> {
+        let mut state = self.life.as_ref()?.shared.state.lock();
+        let differs = |which: &Which| state.holder(*which).is_some_and(|holder| holder.outbox.differs());
+        [Which::Host, Which::Engine].into_iter().find(differs)
     }
 
     /// An engine attaches, or the one that is attached goes.
@@ -221,10 +224,10 @@ impl Node {
     pub(crate) fn held(&self, into: &mut Holdings) {
         let Some(life) = &self.life else { return };
         let state = life.shared.state.lock();
-        into.insert(HolderKey::Node { node: self.id.clone(), tier: Tier::Host }, state.host.held.clone());
+        into.insert(HolderKey::Node { node: self.id.clone(), tier: Tier::Host }, state.host.truth.held());
         if let Some(engine) = &state.engine {
             let key = HolderKey::Device { endpoint: engine.spec.id.clone(), rank: 0 };
-            into.insert(key, engine.holder.held.clone());
+            into.insert(key, engine.holder.truth.held());
         }
     }
 
@@ -264,18 +267,32 @@ impl Node {
 }
 
 async fn report(shared: Arc<Shared>) {
+    let mut dice = ChaCha8Rng::seed_from_u64(shared.dice);
+    let every = if shared.surroundings.guards.compare { ANTI_ENTROPY } else { Duration::ZERO };
+    let mut pace = Pace::new(every, dice.random());
     loop {
         match shared.update().await {
-            Ok(true) => {}
-            Ok(false) => {
-                shared.changed.notified().await;
-                sleep(GATHER).await;
+            Ok(Next::Now) => {}
+            Ok(Next::Later) => sleep(RETRY).await,
+            Ok(Next::WhenSomethingHappens) => {
+                tokio::select! {
+                    biased;
+                    () = shared.changed.notified() => sleep(GATHER).await,
+                    () = turn(&pace) => shared.turn(&mut pace, &mut dice),
+                }
             }
             Err(error) => {
                 shared.note(format_args!("has trouble: {error}"));
                 sleep(RETRY).await;
             }
         }
+    }
+}
+
+async fn turn(pace: &Pace) {
+    match pace.next() {
+        Some(next) => sleep_until(next).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -302,8 +319,8 @@ impl Shared {
         self.surroundings.chronicle.note(format_args!("{} {what}", self.spec.id));
     }
 
-    /// As the reporter's: one step towards metadata knowing everything; `true` when there may be more to do.
-    async fn update(&self) -> Result<bool, MetadataError> {
+    /// As the reporter's: one step towards metadata knowing everything.
+    async fn update(&self) -> Result<Next, MetadataError> {
         {
             let state = &mut *self.state.lock();
             if std::mem::take(&mut state.unknown) {
@@ -312,15 +329,60 @@ impl Shared {
                     engine.holder.outbox.make_stale();
                 }
             }
-            state.host.collect();
-            if let Some(engine) = &mut state.engine {
-                engine.holder.collect();
+            let engine = state.engine.as_mut().map(|engine| &mut engine.holder);
+            for holder in std::iter::once(&mut state.host).chain(engine) {
+                holder.outbox.collect(&*holder.truth);
             }
         }
         self.join().await?;
         self.put().await?;
         self.remove_gone().await?;
-        self.send().await
+        let sent = self.send().await?;
+        Ok(match self.compare().await? {
+            Next::WhenSomethingHappens if sent => Next::Now,
+            next => next,
+        })
+    }
+
+    /// Whose turn it is to be compared.
+    fn turn(&self, pace: &mut Pace, dice: &mut ChaCha8Rng) {
+        let state = &mut *self.state.lock();
+        let holders = 1 + usize::from(state.engine.is_some());
+        let which = if pace.take(holders, dice.random()) == 0 { Which::Host } else { Which::Engine };
+        if let Some(holder) = state.holder(which) {
+            holder.outbox.ask_comparison();
+        }
+    }
+
+    /// Compares the holders that are to be compared, if everything of them is acknowledged.
+    async fn compare(&self) -> Result<Next, MetadataError> {
+        let mut next = Next::WhenSomethingHappens;
+        for which in [Which::Host, Which::Engine] {
+            let borrowed = self.state.lock().holder(which).map(|holder| {
+                holder.compared = true;
+                (std::mem::take(&mut holder.outbox), Arc::clone(&holder.truth))
+            });
+            let Some((mut outbox, truth)) = borrowed else { continue };
+            let compared = match self.surroundings.guards.compare {
+                true => self.comparer.compare(&self.client, &mut outbox, &*truth, DEADLINE).await,
+                false => Ok(Compared::Done),
+            };
+            let compared_by = format!("{compared:?}");
+            if let Some(holder) = self.state.lock().holder(which)
+                && Arc::ptr_eq(&holder.truth, &truth)
+            {
+                (holder.outbox, holder.compared) = (outbox, false);
+            }
+            match compared? {
+                Compared::Repairing => {
+                    self.note(format_args!("compares its {which:?}: {compared_by}"));
+                    next = Next::Now;
+                }
+                Compared::Early if next != Next::Now => next = Next::Later,
+                Compared::Early | Compared::Done => {}
+            }
+        }
+        Ok(next)
     }
 
     async fn join(&self) -> Result<(), MetadataError> {
@@ -400,7 +462,7 @@ impl Shared {
         };
         let state = &mut *self.state.lock();
         for (at, (report, ack)) in reports.iter().zip(acks).enumerate() {
-            if let ReportAck::Applied { number } = ack
+            if let ReportAck::Applied { number } | ReportAck::Replaced { number, .. } = ack
                 && self.surroundings.guards.retransmit
             {
                 let note = |acknowledged: &mut crate::invariants::no_acknowledged_fact_is_lost::Acknowledged| {
@@ -420,22 +482,11 @@ impl Shared {
     }
 }
 
-impl Holder {
-    fn batch(&mut self, max: usize) -> Vec<Report> {
-        let batch = self.outbox.next_batch(max);
-        if self.first.is_none() {
-            self.first = batch.first().cloned();
+impl State {
+    fn holder(&mut self, which: Which) -> Option<&mut Holder> {
+        match which {
+            Which::Host => Some(&mut self.host),
+            Which::Engine => self.engine.as_mut().map(|engine| &mut engine.holder),
         }
-        batch
     }
-}
-
-/// Waits, at most so long, until something holds.
-pub(crate) async fn eventually(within: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let waiting = async {
-        while !holds() {
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(within, waiting).await.is_ok()
 }

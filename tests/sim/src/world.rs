@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tokio::time::{sleep, timeout};
 use weft_metadata::Config;
 use weft_metadata::testing::{Disk, Member};
 use weft_metadata_client::{Follower, FollowerMetrics, MetadataClient};
@@ -20,7 +21,7 @@ use crate::accounts::Accounts;
 use crate::chronicle::Chronicle;
 use crate::invariants::the_index_equals_the_holdings_once_quiet::Holdings;
 use crate::invariants::{self, Invariants, Witness};
-use crate::node::{Node, Surroundings, eventually};
+use crate::node::{Node, Surroundings};
 use crate::weather::{Climate, Weather};
 
 /// How long the world may take to come to rest once nothing is broken any more: elections, leases and retries included.
@@ -44,11 +45,13 @@ pub struct Guards {
     pub disks_sync: bool,
     /// Nodes send again what was not acknowledged.
     pub retransmit: bool,
+    /// Nodes compare what they hold with what is listed, after a loss and on a timer.
+    pub compare: bool,
 }
 
 impl Default for Guards {
     fn default() -> Self {
-        Self { disks_sync: true, retransmit: true }
+        Self { disks_sync: true, retransmit: true, compare: true }
     }
 }
 
@@ -217,7 +220,7 @@ impl World {
         let seat = self.seats.get_mut(&id).expect("a member");
         let Some((member, witness)) = seat.alive.take() else { return };
         seat.disk.cut_power_after(operations);
-        tokio::time::sleep(after).await;
+        sleep(after).await;
         self.network.cut_off(seat.addr);
         witness.leave();
         drop(member);
@@ -278,7 +281,7 @@ impl World {
     pub(crate) async fn pass(&self, span: Duration) {
         let until = tokio::time::Instant::now() + span;
         while tokio::time::Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await;
             for (id, seat) in &self.seats {
                 if let Some((member, _)) = &seat.alive {
                     self.invariants.stands(*id, member.standing());
@@ -354,8 +357,8 @@ impl World {
 
     async fn check(&self) {
         use invariants::{
-            accounts_are_linearisable, no_acknowledged_fact_is_lost, replicas_apply_the_same,
-            the_audit_names_each_request_once, the_follower_equals_the_directory_once_quiet,
+            accounts_are_linearisable, divergence_returns_to_zero_once_quiet, no_acknowledged_fact_is_lost,
+            replicas_apply_the_same, the_audit_names_each_request_once, the_follower_equals_the_directory_once_quiet,
             the_index_equals_the_holdings_once_quiet,
         };
         let members = || self.seats.iter().filter_map(|(id, seat)| Some((*id, &seat.alive.as_ref()?.0)));
@@ -383,9 +386,20 @@ impl World {
             }
         }
         for node in &self.nodes {
+            divergence_returns_to_zero_once_quiet::check(node, &self.chronicle);
             if let Err(how) = node.probe().await {
                 self.chronicle.violated(no_acknowledged_fact_is_lost::NAME, how);
             }
         }
     }
+}
+
+/// Waits, at most so long, until something holds.
+async fn eventually(within: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let waiting = async {
+        while !holds() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(within, waiting).await.is_ok()
 }
