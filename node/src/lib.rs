@@ -7,6 +7,7 @@
 //!                                 ▼                 │
 //!                              Fetcher ── lookup ─► Directory, then peers
 //!                              Reporter ──────────► metadata: join, endpoints, reports
+//!   operators ── QUIC ──► Clear ─► Arenas, but for what leases pin ◄── followed from metadata
 //! ```
 //!
 //! # Invariants
@@ -21,6 +22,7 @@
 mod arenas;
 mod boot;
 mod breaker;
+mod clear;
 mod config;
 mod directory;
 mod fetch;
@@ -35,5 +37,6 @@ mod session;
 pub mod testing;
 
 pub use boot::BootError;
+pub use clear::{Clear, ClearRequest, ClearResponse};
 pub use config::Config;
 pub use node::{BindError, Node};

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weft_attach::{ListenError, SocketPolicy, listen};
-use weft_metadata_client::MetadataClient;
+use weft_metadata_client::{Follower, FollowerMetrics, MetadataClient};
 use weft_service::admin::{Admin, AdminError, Hooks};
 use weft_service::config::ConfigError;
 use weft_service::exit::{self, Fault};
@@ -22,6 +22,7 @@ use weft_types::{ByteSize, Incarnation, NodeId, NodeSpec, Role, Tier};
 
 use crate::arenas::Arenas;
 use crate::boot::{Boot, BootError};
+use crate::clear;
 use crate::config::Config;
 use crate::directory::MetadataDirectory;
 use crate::fetch::{Fetcher, Patience};
@@ -134,6 +135,8 @@ impl Node {
         let listener = listen(&config.socket, &policy).await?;
         let cluster = fabric.as_ref().filter(|_| !config.metadata.is_empty()).map(|fabric| {
             let metadata = MetadataClient::new(fabric.control.clone(), config.metadata.clone());
+            let leases = metadata.follow_accounts(FollowerMetrics::register(&telemetry.registry));
+            serve_operators(&fabric.control, &arenas, leases);
             let spec = node_spec(&config, boot.incarnation, fabric);
             let reporter = Reporter::spawn(
                 (metadata.clone(), spec),
@@ -148,6 +151,9 @@ impl Node {
             (reporter, Fetcher::new(fabric.bulk.clone(), directory, patience, metrics.clone(), tasks.clone()))
         });
         let (reporter, fetcher) = cluster.unzip();
+        if let Some(fabric) = fabric.as_ref().filter(|_| reporter.is_none()) {
+            fabric.control.serve(Routes::new());
+        }
         let shared = Arc::new(Shared {
             node: config.name,
             incarnation: boot.incarnation,
@@ -266,11 +272,17 @@ fn bind_fabrics(
     }
     let transport = weft_transport::Metrics::register(&telemetry.registry);
     let control = Fabric::bind(config.fabric, Profile::Control, &identity, transport.clone())?;
-    control.serve(Routes::new());
     let bulk = Fabric::bind(config.bulk, Profile::Bulk, &identity, transport)?;
     let source = Arc::new(HostBlocks::new(Arc::clone(arenas), metrics.clone()));
     bulk.serve(Routes::new().blocks(&[Role::Node], source));
     Ok(Some(Fabrics { control, bulk }))
+}
+
+/// What operators may ask of this node, once it is part of a cluster.
+fn serve_operators(control: &Fabric, arenas: &Arc<Arenas>, leases: Follower) {
+    let arenas = Arc::clone(arenas);
+    let clear = move |peer, request| clear::clear(Arc::clone(&arenas), leases.clone(), peer, request);
+    control.serve(Routes::new().rpc::<clear::Clear, _, _>(&[Role::Admin], clear));
 }
 
 fn node_spec(config: &Config, incarnation: Incarnation, fabric: &Fabrics) -> NodeSpec {

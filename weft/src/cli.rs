@@ -4,7 +4,9 @@ use weft_service::run::RoleArgs;
 
 use crate::bench::BenchArgs;
 use crate::certs::CertsCommand;
+use crate::clear::ClearArgs;
 use crate::cluster::OperatorArgs;
+use crate::lookup::LookupArgs;
 use crate::metadata::MetadataArgs;
 use crate::pin::{PinArgs, RepinArgs, UnpinArgs};
 use crate::status::StatusArgs;
@@ -41,6 +43,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TenantCommand,
     },
+    /// Show who has how much of a prompt, as a router would find it, and why not more.
+    Lookup(LookupArgs),
     /// Pin the blocks of a prompt for a time, on a tenant's budget.
     Pin(PinArgs),
     /// List the pins that have not ended, and what they take of their tenants' budgets.
@@ -49,6 +53,8 @@ pub(crate) enum Command {
     Repin(RepinArgs),
     /// End a pin before its time.
     Unpin(UnpinArgs),
+    /// Have nodes drop blocks: all, those of a node or a model, or those of a prompt. What is pinned stays.
+    Clear(ClearArgs),
     /// Measure, against a limit measured in the same run.
     Bench(BenchArgs),
     /// Make the cluster's CA and certificates, and revoke certificates.
@@ -82,6 +88,15 @@ mod tests {
         assert!(error(&format!("{pin} --tokens t.json")).contains("cannot be used with"));
         assert!(error("weft pin --tenant acme --prompt p.txt").contains("--for <TIME>"));
         assert!(error("weft pin --tenant acme --for 2 --prompt p.txt").contains("time unit needed"));
+    }
+
+    #[test]
+    fn what_is_cleared_has_to_be_said() {
+        assert!(error("weft clear").contains("--all|--node <NODE>|--model <MODEL>|--prompt <FILE>"));
+        assert!(error("weft clear --all --node n1").contains("cannot be used with"));
+        assert!(error("weft clear --prompt a --chat b").contains("cannot be used with"));
+        assert!(error("weft clear --tenant acme").contains("--all|--node"));
+        assert!(Cli::try_parse_from("weft clear --node n1 --model m --prompt a --tenant t -y".split(' ')).is_ok());
     }
 
     #[test]

@@ -3,11 +3,13 @@
 
 mod bench;
 mod certs;
+mod clear;
 mod cli;
 mod cluster;
 mod confirm;
 mod fault;
 mod http;
+mod lookup;
 mod metadata;
 mod pin;
 mod prompt;
@@ -80,10 +82,12 @@ async fn main() -> ExitCode {
         Command::Up(args) => exit_code(up::run(args).await),
         Command::Status(args) => exit_code(status::run(&args).await),
         Command::Tenant { command } => exit_code(tenant::run(&command).await),
+        Command::Lookup(args) => exit_code(lookup::run(&args).await),
         Command::Pin(args) => exit_code(pin::pin(&args).await),
         Command::Pins(args) => exit_code(pin::list(&args).await),
         Command::Repin(args) => exit_code(pin::repin(&args).await),
         Command::Unpin(args) => exit_code(pin::unpin(&args).await),
+        Command::Clear(args) => exit_code(clear::run(&args).await),
         Command::Certs { command } => exit_code(certs::run(&command).await),
     }
 }

@@ -20,28 +20,28 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 #[derive(Debug, clap::Args)]
 pub(crate) struct PromptArgs {
     #[command(flatten)]
-    input: InputArgs,
+    pub(crate) input: InputArgs,
     /// Name of the model in requests; may be left out where the cluster serves one model.
     #[arg(long, short)]
-    model: Option<String>,
+    pub(crate) model: Option<String>,
     /// Folder with the engine's tokenizer.json and tokenizer_config.json; of a `weft up`, its own is taken.
     #[arg(long, value_name = "FOLDER")]
-    tokenizer: Option<PathBuf>,
+    pub(crate) tokenizer: Option<PathBuf>,
 }
 
 /// Where the prompt is; `-` is standard input.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-struct InputArgs {
+pub(crate) struct InputArgs {
     /// Prompt of a completion, as text, taken as it is: a newline at its end is part of it.
     #[arg(long, value_name = "FILE")]
-    prompt: Option<PathBuf>,
+    pub(crate) prompt: Option<PathBuf>,
     /// Chat: JSON, an array of messages, or a whole body of /v1/chat/completions.
     #[arg(long, value_name = "FILE")]
-    chat: Option<PathBuf>,
+    pub(crate) chat: Option<PathBuf>,
     /// Token ids: a JSON array, or numbers between spaces or commas.
     #[arg(long, value_name = "FILE")]
-    tokens: Option<PathBuf>,
+    pub(crate) tokens: Option<PathBuf>,
 }
 
 /// A prompt, hashed under every model key that its model is served under.
@@ -108,30 +108,17 @@ impl PromptArgs {
 
     /// Those of the model that is asked for.
     fn contracts<'a>(&self, roster: &'a Roster) -> Result<(String, Vec<&'a Contract>), Fault> {
-        let names = || {
-            let mut names: Vec<String> = roster.contracts.iter().flat_map(names_of).cloned().collect();
-            names.sort();
-            names.dedup();
-            names
-        };
-        let Some(model) = &self.model else {
-            let mut models: Vec<&String> = roster.contracts.iter().map(|contract| &contract.model_key.model).collect();
-            models.sort();
-            models.dedup();
-            return match models[..] {
-                [only] => Ok((only.clone(), roster.contracts.iter().collect())),
-                [] => {
-                    Err(Fault::Refused("no engine with weft has been here: there is no model to ask about".to_owned()))
-                }
-                _ => Err(Fault::Usage(format!("which model? Say --model with one of {}", names().join(", ")))),
-            };
-        };
-        let of_it: Vec<&Contract> =
-            roster.contracts.iter().filter(|contract| names_of(contract).any(|name| name == model)).collect();
-        if of_it.is_empty() {
-            return Err(unknown("model", model, names(), "weft status"));
+        if let Some(model) = &self.model {
+            return Ok((model.clone(), contracts_of(roster, model)?));
         }
-        Ok((model.clone(), of_it))
+        let mut models: Vec<&String> = roster.contracts.iter().map(|contract| &contract.model_key.model).collect();
+        models.sort();
+        models.dedup();
+        match models[..] {
+            [only] => Ok((only.clone(), roster.contracts.iter().collect())),
+            [] => Err(Fault::Refused("no engine with weft has been here: there is no model to ask about".to_owned())),
+            _ => Err(Fault::Usage(format!("which model? Say --model with one of {}", all_names(roster).join(", ")))),
+        }
     }
 
     fn tokens(&self, args: &ClusterArgs, model: &str, contracts: &[&Contract]) -> Result<Vec<u32>, Fault> {
@@ -158,6 +145,24 @@ impl PromptArgs {
     fn folder(&self, args: &ClusterArgs) -> Option<PathBuf> {
         self.tokenizer.clone().or_else(|| args.up_state().map(up::model_folder).filter(|folder| folder.exists()))
     }
+}
+
+/// The contracts under which a model is served.
+pub(crate) fn contracts_of<'a>(roster: &'a Roster, model: &str) -> Result<Vec<&'a Contract>, Fault> {
+    let is_of_it = |contract: &&Contract| names_of(contract).any(|name| name == model);
+    let of_it: Vec<&Contract> = roster.contracts.iter().filter(is_of_it).collect();
+    match of_it.is_empty() {
+        true => Err(unknown("model", model, all_names(roster), "weft status")),
+        false => Ok(of_it),
+    }
+}
+
+/// Of every model.
+fn all_names(roster: &Roster) -> Vec<String> {
+    let mut names: Vec<String> = roster.contracts.iter().flat_map(names_of).cloned().collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// Its own, and its aliases.
@@ -198,6 +203,11 @@ async fn salt_of(cluster: &Cluster, tenant: &TenantId) -> anyhow::Result<String>
 }
 
 impl InputArgs {
+    /// There is a prompt.
+    pub(crate) fn is_given(&self) -> bool {
+        self.prompt.is_some() || self.chat.is_some() || self.tokens.is_some()
+    }
+
     fn read(&self) -> Result<Input, Fault> {
         match (&self.prompt, &self.chat, &self.tokens) {
             (Some(file), ..) => {

@@ -9,9 +9,9 @@ use weft_index::{Digests, Report, ReportAck};
 use weft_metadata_proto::v1::{
     AuditRequest, AuditResponse, BackupPiece, BackupRequest, ChangeMembersRequest, DigestsRequest, HolderDigests,
     HolderMatch, JoinRequest, Joined, KeepAliveRequest, LeasesRequest, LeasesResponse, LeaveRequest, LookupRequest,
-    MembersChange, NewMember, OperateRequest, PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest,
-    RevokedRequest, RevokedResponse, RosterRequest, StatusRequest, StatusResponse, TenantsRequest, TenantsResponse,
-    TransferLeaderRequest, WatchScope, method,
+    LookupResponse, MembersChange, NewMember, OperateRequest, PutEndpointRequest, RemoveEndpointRequest, Reply,
+    ReportRequest, RevokedRequest, RevokedResponse, RosterRequest, StatusRequest, StatusResponse, TenantsRequest,
+    TenantsResponse, TransferLeaderRequest, WatchScope, method,
 };
 use weft_transport::{CallError, Fabric, RefusalCode, Subscription, Target};
 use weft_types::rpc::Method;
@@ -158,9 +158,17 @@ impl MetadataClient {
         prefix: &[IndexKey],
         deadline: Duration,
     ) -> Result<Vec<(HolderGrant, u32)>, MetadataError> {
-        let request = LookupRequest { shard: SHARD, prefix: prefix.to_vec() };
-        let response = self.read::<method::Lookup>(&request, deadline).await?;
+        let response = self.lookup_as_of(prefix, deadline).await?;
         Ok(response.matches.into_iter().map(|HolderMatch { grant, blocks }| (grant, blocks)).collect())
+    }
+
+    /// The same, with the log index that the member which answered had applied.
+    ///
+    /// # Errors
+    /// No member answered in time.
+    pub async fn lookup_as_of(&self, prefix: &[IndexKey], deadline: Duration) -> Result<LookupResponse, MetadataError> {
+        let request = LookupRequest { shard: SHARD, prefix: prefix.to_vec() };
+        self.read::<method::Lookup>(&request, deadline).await
     }
 
     /// Nodes, endpoints, holders, contracts, from any member's applied state.

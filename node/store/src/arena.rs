@@ -11,11 +11,14 @@ use parking_lot::{Mutex, MutexGuard};
 use weft_attach::{BorrowError, Region, RegionError, SlotIndex, SlotReader, SlotRef, SlotWriter};
 use weft_types::{BlockHash, Checksum, Contract};
 
-use crate::{HostTier, Lru, MemoryShare, Pinned, Reservation};
+use crate::{Cleared, HostTier, Lru, MemoryShare, Pinned, Reservation};
 
 /// Bytes that are faulted in before their slots are offered: 64 MiB, some 20 ms of work, so that a node takes its first
 /// blocks at once and a large arena fills in behind them.
 const POPULATE_STEP_BYTES: u64 = 64 << 20;
+
+/// Slots that are cleared while the tier is locked: some 0.2 ms at 50 ns a removal.
+const CLEAR_STEP_SLOTS: usize = 4_096;
 
 /// A region and its tier.
 pub struct Arena {
@@ -112,6 +115,18 @@ impl Arena {
     /// Locks the tier. Never hold it across an await, or while copying a block.
     pub fn tier(&self) -> TierGuard<'_> {
         TierGuard { tier: self.tier.lock(), arena: self }
+    }
+
+    /// Removes every complete block but those that are to be kept. In steps, so that whoever needs the tier waits for one of
+    /// them at most; what is stored meanwhile may stay.
+    pub fn clear(&self, mut keep: impl FnMut(&BlockHash) -> bool) -> Cleared {
+        let (mut cleared, mut from) = (Cleared::default(), 0);
+        while let Some(step) = self.tier().clear(from..from + CLEAR_STEP_SLOTS, &mut keep) {
+            cleared.removed += step.removed;
+            cleared.kept += step.kept;
+            from += CLEAR_STEP_SLOTS;
+        }
+        cleared
     }
 
     /// Pins the longest leading run of a prefix that is here.

@@ -3,6 +3,8 @@
 //! Slots are counted here, not mapped: [`crate::Arena`] puts memory behind them. Callers give back only what they took (a
 //! [`crate::Ledger`] makes sure of it for engines); what is out of step is refused, never absorbed.
 
+use std::ops::Range;
+
 use hashbrown::HashMap;
 use weft_attach::{SlotIndex, SlotRef};
 use weft_types::{BlockHash, Checksum};
@@ -44,6 +46,15 @@ pub struct Held {
     pub evicting: usize,
     /// Blocks that had to go to make room, ever.
     pub evicted: u64,
+}
+
+/// What became of the blocks of a tier that was cleared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Cleared {
+    /// Found no more. Those in use keep their slots until their last reader is done.
+    pub removed: u64,
+    /// Left where they were.
+    pub kept: u64,
 }
 
 /// A slot was not in the state that the call needs.
@@ -250,6 +261,21 @@ impl HostTier {
             self.release_slot(index);
         }
         true
+    }
+
+    /// Removes the complete blocks in these slots but for those that are to be kept, which it counts. `None`: there are no
+    /// such slots.
+    pub fn clear(&mut self, slots: Range<usize>, mut keep: impl FnMut(&BlockHash) -> bool) -> Option<Cleared> {
+        let some = self.slots.get(slots.start..slots.end.min(self.slots.len())).filter(|some| !some.is_empty())?;
+        let mut cleared = Cleared::default();
+        let complete = some.iter().filter(|slot| matches!(slot.state, State::Complete(_))).map(|slot| slot.block);
+        for block in complete.collect::<Vec<_>>() {
+            match keep(&block) {
+                true => cleared.kept += 1,
+                false => cleared.removed += u64::from(self.remove(&block)),
+            }
+        }
+        Some(cleared)
     }
 
     /// Whether the block can be found.

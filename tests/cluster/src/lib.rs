@@ -198,6 +198,18 @@ impl Cluster {
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
+    /// What an operator's command answers with `--json`.
+    ///
+    /// # Errors
+    /// The command failed: its exit code, and what it said.
+    pub fn operator(&self, args: &[&str]) -> Result<Value> {
+        let output = Command::new(weft()).args(args).args(["--json", "--state"]).arg(self.state()).output()?;
+        if !output.status.success() {
+            bail!("exit {:?}: {}", output.status.code(), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
     /// Waits until the status is as wanted, and returns what `wanted` made of it.
     ///
     /// # Errors

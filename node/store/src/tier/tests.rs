@@ -42,6 +42,25 @@ fn a_chain_that_is_used_is_evicted_from_its_end() {
 }
 
 #[test]
+fn clearing_takes_what_is_complete_and_not_kept_step_by_step() {
+    let mut tier = tier(6);
+    store(&mut tier, &[1, 2, 3, 4]);
+    let read = tier.pin(&hash(3)).unwrap();
+    assert!(matches!(tier.reserve(&hash(5)), Reservation::Granted(_)));
+    tier.changes().take();
+    let keep = |block: &BlockHash| *block == hash(2);
+    assert_eq!(tier.clear(0..2, keep), Some(Cleared { removed: 1, kept: 1 }));
+    assert_eq!(tier.clear(2..9, keep), Some(Cleared { removed: 2, kept: 0 }), "3 is being read, 5 being written");
+    assert_eq!(tier.clear(9..11, keep), None);
+    assert_eq!(tier.blocks().collect::<Vec<_>>(), [hash(2)]);
+    assert_eq!(tier.held(), Held { complete: 1, reserved: 1, evicting: 1, ..Held::default() });
+    tier.unpin(read.slot).unwrap();
+    assert_eq!(tier.held().evicting, 0);
+    let removed = [1, 3, 4].map(|byte| TierChange::Removed(hash(byte)));
+    assert_eq!(tier.changes().take().unwrap(), removed, "whoever reports hears of each");
+}
+
+#[test]
 fn slots_that_are_not_ready_are_not_used() {
     let mut tier = tier(1);
     assert!(matches!(tier.reserve(&hash(1)), Reservation::Granted(_)));

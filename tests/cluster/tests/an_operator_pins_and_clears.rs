@@ -1,0 +1,90 @@
+//! An operator's day: a tenant and its key, who has a prompt, a pin that holds against clearing, clearing for good, and all of
+//! it on record.
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+use serde_json::{Value, json};
+use weft_cluster_tests::{Cluster, await_that, get, post};
+
+/// Blocks that a node's own tier has of the prompt.
+fn held_by_nodes(found: &Value) -> u64 {
+    let holders = found["prefixes"][0]["holders"].as_array().unwrap();
+    holders
+        .iter()
+        .filter(|holder| holder["tier"] == "host")
+        .filter_map(|holder| holder["blocks"].as_u64())
+        .max()
+        .unwrap_or(0)
+}
+
+/// Sum of a column over the nodes.
+fn over_nodes(cleared: &Value, what: &str) -> u64 {
+    cleared["nodes"].as_array().unwrap().iter().filter_map(|node| node[what].as_u64()).sum()
+}
+
+#[test]
+fn a_pinned_prompt_outlives_clearing_and_goes_when_it_is_unpinned() {
+    let cluster = Cluster::start(&[]).unwrap();
+    let file = cluster.state().join("prompt.txt");
+    let text: String = (0..300).map(|word| format!("word{word} is here ")).collect();
+    std::fs::write(&file, &text).unwrap();
+    let file = file.to_str().unwrap();
+
+    cluster.operator(&["tenant", "add", "demo", "--unsalted", "--lease-blocks", "100"]).unwrap();
+    let secret =
+        cluster.operator(&["tenant", "key", "add", "demo", "ci"]).unwrap()["secret"].as_str().unwrap().to_owned();
+    assert!(secret.starts_with("weft_ci_"), "{secret}");
+    assert_eq!(cluster.operator(&["tenant", "show", "demo"]).unwrap()["keys"], json!(["ci"]));
+    assert!(!cluster.logs().unwrap().contains(&secret), "the secret stays with whoever asked for it");
+    let error = cluster.operator(&["pin", "--tenant", "dmo", "--for", "1h", "--prompt", file]).unwrap_err().to_string();
+    assert!(error.contains("exit Some(77)") && error.contains("did you mean demo?"), "{error}");
+
+    let body = json!({ "model": "sim-8b", "prompt": text, "max_tokens": 1 });
+    let (status, answer) = post(&format!("{}/v1/completions", cluster.router()), &body).unwrap();
+    assert_eq!(status, 200, "{answer}");
+    let blocks = await_that("the prompt is found", || {
+        let found = cluster.operator(&["lookup", "--prompt", file])?;
+        assert_eq!(found["tokens"], answer["usage"]["prompt_tokens"], "the engine's own tokens");
+        let blocks = found["prefixes"][0]["blocks"].as_u64();
+        Ok(blocks.filter(|blocks| held_by_nodes(&found) == *blocks))
+    })
+    .unwrap();
+    assert!(blocks > 10, "{blocks} blocks");
+
+    let pinned = cluster.operator(&["pin", "--tenant", "demo", "--for", "1h", "--prompt", file]).unwrap();
+    assert_eq!(
+        (&pinned["blocks"], &pinned["held_blocks"], &pinned["pinned_blocks"]),
+        (&json!(blocks), &json!(blocks), &json!(blocks))
+    );
+    // At once: a node waits until it knows of the pins that were granted before.
+    let cleared = cluster.operator(&["clear", "--all", "--yes"]).unwrap();
+    assert_eq!((over_nodes(&cleared, "pinned"), over_nodes(&cleared, "listed")), (blocks, blocks), "{cleared}");
+    assert_eq!(held_by_nodes(&cluster.operator(&["lookup", "--prompt", file]).unwrap()), blocks);
+
+    let pin = pinned["lease"].to_string();
+    cluster.operator(&["unpin", &pin, "--yes"]).unwrap();
+    assert_eq!(cluster.operator(&["pins"]).unwrap()["pins"], json!([]));
+    let cleared = cluster.operator(&["clear", "--model", "sim-8b", "--yes"]).unwrap();
+    assert_eq!(over_nodes(&cleared, "removed"), blocks, "{cleared}");
+    assert_eq!((over_nodes(&cleared, "held"), over_nodes(&cleared, "listed")), (0, 0), "{cleared}");
+    for node in ["21", "22"] {
+        let (_, state) = get(&format!("http://{}.{node}:7411/state", cluster.subnet())).unwrap();
+        let state: Value = serde_json::from_str(&state).unwrap();
+        let held = state["arenas"].as_array().unwrap().iter().filter_map(|arena| arena["complete"].as_u64());
+        assert_eq!(held.sum::<u64>(), 0, "the node itself: {state}");
+    }
+    assert_eq!(held_by_nodes(&cluster.operator(&["lookup", "--prompt", file]).unwrap()), 0);
+
+    let audit = cluster.operator(&["metadata", "audit"]).unwrap();
+    let asked: Vec<&str> =
+        audit["entries"].as_array().unwrap().iter().filter_map(|entry| entry["what"].as_str()).collect();
+    let expected = [
+        "put tenant demo: weight 100, 100 lease blocks, quota unlimited, without a salt",
+        "add key ci to tenant demo",
+        &format!("pin {blocks} blocks for tenant demo for 3600s"),
+        "clear all blocks at node-1, node-2",
+        &format!("release lease {pin}"),
+        "clear all blocks of model sim-8b at node-1, node-2",
+    ];
+    assert_eq!(asked, expected);
+    assert!(audit["entries"].as_array().unwrap().iter().all(|entry| entry["by"] == "admin/operator"));
+}
