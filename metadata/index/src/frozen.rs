@@ -1,6 +1,6 @@
 //! The index as it was at one moment, while the writer goes on.
 //!
-//! Nothing is copied when the index is frozen. The writer copies a segment (20 KiB) before its first change after that, for
+//! Nothing is copied when the index is frozen. The writer copies a segment (32 KiB) before its first change after that, for
 //! every view that has not walked it yet; so a freeze costs at most one copy of the slab, spread over the changes that
 //! follow. Sets that are named no more keep their records as long as a view may read them.
 

@@ -2,7 +2,7 @@
 
 use weft_types::IndexKey;
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Key {
     pub(crate) high: u64,
     pub(crate) low: u64,

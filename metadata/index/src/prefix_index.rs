@@ -18,7 +18,7 @@ use crate::sets::interner::Interner;
 use crate::sets::{SetId, Sets};
 use crate::shared::{Recency, Retired, Shared};
 use crate::slab::{Slab, Slot, split};
-use crate::table::{Crowded, Table};
+use crate::table::{Crowded, Place, Table};
 use crate::{Change, Match};
 use budget::Budget;
 
@@ -182,7 +182,7 @@ impl PrefixIndex {
         }
         for some in changes.chunks(AHEAD) {
             if some.len() > 1 {
-                some.iter().for_each(|change| self.table.touch(Key::from(change.key())));
+                some.iter().for_each(|change| self.table.touch(Place::of(Key::from(change.key()))));
             }
             for change in some {
                 let effect = match change {
@@ -212,7 +212,7 @@ impl PrefixIndex {
         self.sets.name(set, 1);
         let mut fresh = 0;
         for some in keys.chunks(AHEAD) {
-            some.iter().for_each(|key| self.table.touch(Key::from(*key)));
+            some.iter().for_each(|key| self.table.touch(Place::of(Key::from(*key))));
             for key in some.iter().map(|key| Key::from(*key)) {
                 if self.find(key, self.near.wrapping_add(1)).is_some() {
                     numbers.iter().for_each(|number| _ = self.store(*number, key, usize::MAX));
@@ -456,10 +456,7 @@ impl PrefixIndex {
             return false;
         }
         let slab = &self.shared.slab;
-        let table = Arc::new(self.table.grow(sub, |slot| {
-            let (segment, at) = slab.locate(slot);
-            segment.key(at)
-        }));
+        let table = Arc::new(self.table.grow(sub, |slots, keys| slab.read_keys(slots, keys)));
         self.table_bytes = table.bytes();
         self.table = Arc::clone(&table);
         self.shared.table.store(table);
@@ -476,7 +473,7 @@ impl PrefixIndex {
 /// The part of all slots that should be free: one in so many.
 const SCARCE: usize = 32;
 
-/// Changes whose search in the table is begun before the first of them is made.
+/// Changes whose search in the table is begun before the first of them is made: as many loads as a core keeps on their way.
 const AHEAD: usize = 16;
 
 impl Transition {

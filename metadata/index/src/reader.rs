@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use weft_types::{HolderId, IndexKey};
 
-use crate::key::Key;
 use crate::sets::SetId;
 use crate::shared::Shared;
 use crate::walk::{self, Match};
@@ -26,7 +25,7 @@ impl IndexReader {
     /// Whether anybody holds the block, or held it and is not swept yet.
     #[must_use]
     pub fn contains(&self, key: &IndexKey) -> bool {
-        walk::find(&self.0, Key::from(*key)) != SetId::FREE
+        walk::find(&self.0, *key) != SetId::FREE
     }
 
     /// Whether this holder is in answers no more: retired, and not swept yet.

@@ -7,54 +7,51 @@
 //!
 //! # Why a reader is never misled
 //! A slot that is free may be given to another key between two loads of a reader. So before the writer puts a key into a
-//! slot it raises the version of the stretch (64 slots) around it. A reader loads version, set, key, and the version again:
-//! if it is the same, no key of the stretch began to change meanwhile, and a change begun earlier is over, for until then
-//! the set says *free*. So the set read was that of the key read.
+//! slot it raises the version of its line. A reader loads version, set, key, and the version again: if it is the same, no key
+//! of the line began to change meanwhile, and a change begun earlier is over, for until then the set says *free*. So the set
+//! read was that of the key read.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::chunks::Chunks;
 use crate::key::Key;
 use crate::sets::SetId;
+use weft_types::IndexKey;
 
 /// Number of a slot.
 pub(crate) type Slot = u32;
 
-/// Slots of a segment, the unit of growth and of what is copied for a [`crate::Frozen`]: 20 KiB.
-pub(crate) const SEGMENT_SLOTS: usize = 1 << 10;
+/// Slots of a segment, the unit of growth and of what is copied for a [`crate::Frozen`]: 32 KiB.
+pub(crate) const SEGMENT_SLOTS: usize = 3 << 9;
 
-/// Slots that share a version and a stamp.
+/// Slots that share a stamp.
 pub(crate) const STRETCH_SLOTS: usize = 1 << 6;
 
 /// A number of a slot has so many bits; the table keeps four more beside it.
 pub(crate) const SLOT_BITS: u32 = 28;
 
-/// Slots whose keys lie together, with their sets behind them: five cache lines.
-const GROUP_SLOTS: usize = 16;
+/// Slots of a cache line: whatever a reader wants of a slot comes with one load from memory.
+const LINE_SLOTS: usize = 3;
 
-const _: () = assert!(size_of::<Group>() == GROUP_SLOTS * 20, "20 bytes a block: 100 million blocks depend on it");
-const _: () = assert!(Chunks::<Segment>::MAX * SEGMENT_SLOTS == 1 << SLOT_BITS);
+const _: () = assert!(size_of::<Line>() == 64, "21.3 bytes a block: 100 million blocks depend on it");
+const _: () = assert!(Chunks::<Segment>::MAX * SEGMENT_SLOTS >= 1 << SLOT_BITS);
 
 /// All slots.
 pub(crate) struct Slab(Chunks<Segment>);
 
 /// [`SEGMENT_SLOTS`] slots.
 pub(crate) struct Segment {
-    groups: [Group; SEGMENT_SLOTS / GROUP_SLOTS],
-    stretches: [Stretch; SEGMENT_SLOTS / STRETCH_SLOTS],
+    lines: [Line; SEGMENT_SLOTS / LINE_SLOTS],
+    /// Tick at which a block of a stretch was stored or matched last.
+    stamps: [AtomicU32; SEGMENT_SLOTS / STRETCH_SLOTS],
 }
 
 #[repr(align(64))]
-struct Group {
-    keys: [[AtomicU64; 2]; GROUP_SLOTS],
-    sets: [AtomicU32; GROUP_SLOTS],
-}
-
-struct Stretch {
+struct Line {
+    keys: [[AtomicU64; 2]; LINE_SLOTS],
+    sets: [AtomicU32; LINE_SLOTS],
     /// How often a key was put into one of these slots.
     version: AtomicU32,
-    /// Tick at which a block here was stored or matched last.
-    stamp: AtomicU32,
 }
 
 impl Slab {
@@ -88,6 +85,23 @@ impl Slab {
         (self.segment(segment).expect("the writer asks for slots it has made"), at)
     }
 
+    /// Reads the keys of slots that lie anywhere. For the writer.
+    pub(crate) fn read_keys(&self, slots: &[Slot], keys: &mut [Key]) {
+        /// With nothing but loads between them, so many are on their way at once.
+        const AT_ONCE: usize = 32;
+        for (slots, keys) in slots.chunks(AT_ONCE).zip(keys.chunks_mut(AT_ONCE)) {
+            let mut lines = [None; AT_ONCE];
+            for (line, slot) in lines.iter_mut().zip(slots) {
+                let (segment, at) = self.locate(*slot);
+                *line = Some(segment.line(at));
+            }
+            for (key, line) in keys.iter_mut().zip(lines) {
+                let (line, lane) = line.expect("there is a line for every slot");
+                *key = line.key(lane);
+            }
+        }
+    }
+
     /// The set of a slot if it has this key, else [`SetId::FREE`]. For the writer.
     #[inline]
     pub(crate) fn set_of(&self, slot: Slot, key: Key) -> SetId {
@@ -109,51 +123,79 @@ pub(crate) fn split(slot: Slot) -> (usize, usize) {
 impl Segment {
     fn new() -> Self {
         Self {
-            groups: [const { Group::new() }; SEGMENT_SLOTS / GROUP_SLOTS],
-            stretches: [const { Stretch { version: AtomicU32::new(0), stamp: AtomicU32::new(0) } };
-                SEGMENT_SLOTS / STRETCH_SLOTS],
+            lines: [const { Line::new() }; SEGMENT_SLOTS / LINE_SLOTS],
+            stamps: [const { AtomicU32::new(0) }; SEGMENT_SLOTS / STRETCH_SLOTS],
         }
     }
 
     /// The set of a slot if it has this key, else [`SetId::FREE`]; proven as the module says. For readers.
     #[inline]
     pub(crate) fn read(&self, at: usize, key: Key) -> SetId {
-        let version = &self.stretches[at / STRETCH_SLOTS].version;
-        let (group, i) = (&self.groups[at / GROUP_SLOTS], at % GROUP_SLOTS);
-        let mut before = version.load(Ordering::Acquire);
+        let (line, lane) = self.line(at);
+        let mut before = line.version.load(Ordering::Acquire);
         loop {
-            let set = SetId::from_bits(group.sets[i].load(Ordering::Acquire));
-            let [high, low] = &group.keys[i];
-            let same = high.load(Ordering::Relaxed) == key.high && low.load(Ordering::Relaxed) == key.low;
+            let set = line.set(lane);
+            let same = line.key(lane) == key;
             fence(Ordering::Acquire);
-            let after = version.load(Ordering::Relaxed);
+            let after = line.version.load(Ordering::Relaxed);
             if after == before {
                 return if same { set } else { SetId::FREE };
             }
-            before = version.load(Ordering::Acquire);
+            before = line.version.load(Ordering::Acquire);
         }
+    }
+
+    /// How many slots from this one on have these keys and this set. For readers.
+    #[inline]
+    pub(crate) fn read_run(&self, at: usize, keys: &[IndexKey], set: SetId) -> usize {
+        let mut keys_left = keys;
+        let (first, mut lane) = (at / LINE_SLOTS, at % LINE_SLOTS);
+        for line in &self.lines[first..] {
+            let before = line.version.load(Ordering::Acquire);
+            let lanes = (lane..LINE_SLOTS).zip(keys_left);
+            let same = lanes.take_while(|(lane, key)| line.set(*lane) == set && line.key(*lane) == Key::from(**key));
+            let found = same.count();
+            fence(Ordering::Acquire);
+            // Whoever asks for single slots learns what happened here.
+            if line.version.load(Ordering::Relaxed) != before {
+                break;
+            }
+            keys_left = &keys_left[found..];
+            if lane + found < LINE_SLOTS || keys_left.is_empty() {
+                break;
+            }
+            lane = 0;
+        }
+        keys.len() - keys_left.len()
+    }
+
+    /// Loads what a reader of this slot looks at, so that it is in the cache by then.
+    #[inline]
+    pub(crate) fn touch(&self, at: usize) {
+        self.line(at).0.version.load(Ordering::Relaxed);
     }
 
     /// The set of a slot, whatever its key.
     #[inline]
     pub(crate) fn set(&self, at: usize) -> SetId {
-        SetId::from_bits(self.groups[at / GROUP_SLOTS].sets[at % GROUP_SLOTS].load(Ordering::Acquire))
+        let (line, lane) = self.line(at);
+        line.set(lane)
     }
 
     /// The key of a slot; meaningless if it is free. For the writer.
     #[inline]
     pub(crate) fn key(&self, at: usize) -> Key {
-        let [high, low] = &self.groups[at / GROUP_SLOTS].keys[at % GROUP_SLOTS];
-        Key { high: high.load(Ordering::Relaxed), low: low.load(Ordering::Relaxed) }
+        let (line, lane) = self.line(at);
+        line.key(lane)
     }
 
     /// Gives a free slot to a key. By the writer.
     #[inline]
     pub(crate) fn fill(&self, at: usize, key: Key, set: SetId) {
-        let version = &self.stretches[at / STRETCH_SLOTS].version;
-        version.store(version.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        let (line, lane) = self.line(at);
+        line.version.store(line.version.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
         fence(Ordering::Release);
-        let [high, low] = &self.groups[at / GROUP_SLOTS].keys[at % GROUP_SLOTS];
+        let [high, low] = &line.keys[lane];
         high.store(key.high, Ordering::Relaxed);
         low.store(key.low, Ordering::Relaxed);
         self.set_to(at, set);
@@ -162,13 +204,14 @@ impl Segment {
     /// Changes the set of a slot; [`SetId::FREE`] frees it. By the writer.
     #[inline]
     pub(crate) fn set_to(&self, at: usize, set: SetId) {
-        self.groups[at / GROUP_SLOTS].sets[at % GROUP_SLOTS].store(set.to_bits(), Ordering::Release);
+        let (line, lane) = self.line(at);
+        line.sets[lane].store(set.to_bits(), Ordering::Release);
     }
 
     /// Notes that a block in this place was stored or matched; writes only what is new, since readers share the line.
     #[inline]
     pub(crate) fn stamp(&self, at: usize, tick: u32) {
-        let stamp = &self.stretches[at / STRETCH_SLOTS].stamp;
+        let stamp = &self.stamps[at / STRETCH_SLOTS];
         if stamp.load(Ordering::Relaxed) != tick {
             stamp.store(tick, Ordering::Relaxed);
         }
@@ -176,15 +219,32 @@ impl Segment {
 
     /// When a block of this stretch was stored or matched last.
     pub(crate) fn stamp_of(&self, stretch: usize) -> u32 {
-        self.stretches[stretch].stamp.load(Ordering::Relaxed)
+        self.stamps[stretch].load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn line(&self, at: usize) -> (&Line, usize) {
+        (&self.lines[at / LINE_SLOTS], at % LINE_SLOTS)
     }
 }
 
-impl Group {
+impl Line {
     const fn new() -> Self {
         Self {
-            keys: [const { [const { AtomicU64::new(0) }; 2] }; GROUP_SLOTS],
-            sets: [const { AtomicU32::new(SetId::FREE.to_bits()) }; GROUP_SLOTS],
+            keys: [const { [const { AtomicU64::new(0) }; 2] }; LINE_SLOTS],
+            sets: [const { AtomicU32::new(SetId::FREE.to_bits()) }; LINE_SLOTS],
+            version: AtomicU32::new(0),
         }
+    }
+
+    #[inline]
+    fn set(&self, lane: usize) -> SetId {
+        SetId::from_bits(self.sets[lane].load(Ordering::Acquire))
+    }
+
+    #[inline]
+    fn key(&self, lane: usize) -> Key {
+        let [high, low] = &self.keys[lane];
+        Key { high: high.load(Ordering::Relaxed), low: low.load(Ordering::Relaxed) }
     }
 }

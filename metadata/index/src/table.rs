@@ -54,8 +54,8 @@ struct Bucket {
 pub(crate) struct Crowded;
 
 /// Where a key's entry may be.
-#[derive(Clone, Copy)]
-struct Place {
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Place {
     sub: usize,
     /// The key's high bytes below the sub-table's.
     rest: u64,
@@ -66,7 +66,7 @@ struct Place {
 
 impl Place {
     #[inline]
-    fn of(key: Key) -> Self {
+    pub(crate) fn of(key: Key) -> Self {
         Self {
             sub: (key.high >> 56) as usize,
             rest: key.high << 8,
@@ -134,10 +134,25 @@ impl Table {
         None
     }
 
+    /// A slot that may have this key, if there is one near where its search begins: the slab is not asked.
+    #[inline]
+    pub(crate) fn guess(&self, place: Place) -> Option<Slot> {
+        let sub = &*self.subs[place.sub];
+        let bucket = &sub[place.home(sub.len())];
+        let mut hits = lanes(bucket.head.load(Ordering::Acquire), place.tag);
+        while hits != 0 {
+            let entry = bucket.slots[lane_of(hits)].load(Ordering::Relaxed) ^ place.tag_above;
+            if entry <= SLOT_MASK {
+                return Some(entry);
+            }
+            hits &= hits - 1;
+        }
+        None
+    }
+
     /// Loads what a search for the key begins with, so that it is in the cache by the time of the search.
     #[inline]
-    pub(crate) fn touch(&self, key: Key) {
-        let place = Place::of(key);
+    pub(crate) fn touch(&self, place: Place) {
         let sub = &*self.subs[place.sub];
         sub[place.home(sub.len())].head.load(Ordering::Relaxed);
     }
@@ -202,16 +217,16 @@ impl Table {
         grown(self.subs[sub].len()) * size_of::<Bucket>()
     }
 
-    /// The table with one sub-table built anew, larger. `key_of`: key of a slot.
-    pub(crate) fn grow(&self, sub: usize, key_of: impl Fn(Slot) -> Key) -> Self {
+    /// The table with one sub-table built anew, larger. `read`: the keys of slots.
+    pub(crate) fn grow(&self, sub: usize, read: impl Fn(&[Slot], &mut [Key])) -> Self {
+        let slots: Vec<Slot> = self.slots(sub, 0..self.subs[sub].len()).collect();
+        let mut keys = vec![Key::default(); slots.len()];
+        read(&slots, &mut keys);
         let mut buckets = grown(self.subs[sub].len());
         loop {
             let larger = fresh(buckets);
-            let fits = self.slots(sub, 0..self.subs[sub].len()).all(|slot| {
-                let place = Place::of(key_of(slot));
-                place_entry(&larger, place, slot, larger.len()).is_ok()
-            });
-            if fits {
+            let mut entries = slots.iter().zip(&keys);
+            if entries.all(|(slot, key)| place_entry(&larger, Place::of(*key), *slot, larger.len()).is_ok()) {
                 let mut table = self.clone();
                 table.subs[sub] = larger;
                 return table;

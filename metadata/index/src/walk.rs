@@ -1,8 +1,10 @@
 //! The lookup: one walk along a prompt's blocks, for all holders at once.
 //!
-//! A block's neighbour in memory is mostly its neighbour in the prompt, so the next slot is looked at first, and the hash
-//! table is asked only where a run of neighbours ends. Where the name of the holders' set stays the same, nothing else is to
-//! be done. Both are guesses that are always checked: holes and odd orders cost time, never truth.
+//! A block's neighbour in memory is mostly its neighbour in the prompt, so the next slot is looked at first. Where a run of
+//! neighbours ends, the hash table is asked for that block and, at the same time, for blocks further on: what the table and the
+//! slab answer from main memory is then on its way all at once, and where the next run ends, its successor is already known.
+//! Where the name of the holders' set stays the same, nothing else is to be done. All of these are guesses that are always
+//! checked: holes and odd orders cost time, never truth.
 //!
 //! # Beside the writer
 //! The walk sees each block as it was at some moment while it went on. If a record of a set was given to another meanwhile,
@@ -15,8 +17,8 @@ use weft_types::{HolderId, IndexKey};
 use crate::key::Key;
 use crate::sets::{Content, SetId, number, place};
 use crate::shared::Shared;
-use crate::slab::{STRETCH_SLOTS, Segment, Slot, split};
-use crate::table::Table;
+use crate::slab::{SEGMENT_SLOTS, STRETCH_SLOTS, Segment, Slot, split};
+use crate::table::{Place, Table};
 
 /// How many leading blocks of a prefix one holder holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,44 +45,41 @@ pub(crate) fn leading(shared: &Shared, prefix: &[IndexKey]) -> Vec<Match> {
 }
 
 /// The set of a block; [`SetId::FREE`] if nobody holds it.
-pub(crate) fn find(shared: &Shared, key: Key) -> SetId {
-    Walk { shared, table: &shared.table.load(), near: None }.find(key)
+pub(crate) fn find(shared: &Shared, key: IndexKey) -> SetId {
+    Walk::new(shared, &shared.table.load(), &[key]).find(0)
 }
 
 fn attempt(shared: &Shared, prefix: &[IndexKey]) -> Result<Vec<Match>, Overtaken> {
-    let Some((first, rest)) = prefix.split_first() else { return Ok(Vec::new()) };
     let table = shared.table.load();
-    let mut walk = Walk { shared, table: &table, near: None };
-    let Some((mut set, mut alive)) = walk.begin(Key::from(*first)) else { return Ok(Vec::new()) };
-    let mut answer = Answer::of(alive.count());
-    let mut stamped = walk.stamp(usize::MAX);
+    let mut walk = Walk::new(shared, &table, prefix);
+    let Some(mut set) = walk.begin() else { return Ok(Vec::new()) };
+    let mut answer = Answer::of(walk.alive.count());
     let mut depth = 1;
-    for key in rest {
-        let key = Key::from(*key);
-        let mut next = walk.find(key);
+    while depth < prefix.len() {
+        depth += walk.run(depth, set.id);
+        if depth == prefix.len() {
+            break;
+        }
+        let next = walk.find(depth);
         if next != set.id {
             // Every block that had the former set must have had it while its record was the set's.
             if !shared.sets.confirm(set.id, set.version) {
                 return Err(Overtaken);
             }
-            match walk.narrow(key, &mut next, &alive) {
-                Some((narrowed, kept)) => {
-                    answer.end(&alive, Some(&kept), depth);
-                    (set, alive) = (narrowed, kept);
-                }
-                None => break,
-            }
-            if alive.none() {
+            let Some(narrowed) = walk.narrow(depth, next) else { break };
+            set = narrowed;
+            answer.end(&walk.alive, Some(&walk.kept), depth);
+            std::mem::swap(&mut walk.alive, &mut walk.kept);
+            if walk.alive.none() {
                 return Ok(answer.all());
             }
         }
-        stamped = walk.stamp(stamped);
         depth += 1;
     }
     if !shared.sets.confirm(set.id, set.version) {
         return Err(Overtaken);
     }
-    answer.end(&alive, None, depth);
+    answer.end(&walk.alive, None, depth);
     Ok(answer.all())
 }
 
@@ -93,8 +92,16 @@ struct Read {
 struct Walk<'a> {
     shared: &'a Shared,
     table: &'a Table,
+    prefix: &'a [IndexKey],
     /// Where the last block was found.
     near: Option<Near<'a>>,
+    ahead: Ahead,
+    /// How often a run of neighbours ended.
+    runs: usize,
+    /// Who has all blocks so far.
+    alive: Holders,
+    /// Who of them has the block at hand too.
+    kept: Holders,
 }
 
 #[derive(Clone, Copy)]
@@ -104,69 +111,189 @@ struct Near<'a> {
     at: usize,
 }
 
-impl<'a> Walk<'a> {
-    /// The set of a block; [`SetId::FREE`] if nobody holds it.
-    #[inline]
-    fn find(&mut self, key: Key) -> SetId {
-        if let Some(near) = &mut self.near {
-            near.at += 1;
-            if let Some(next) = near.in_segment(self.shared) {
-                *near = next;
-                let set = next.segment.read(next.at, key);
-                if set != SetId::FREE {
-                    return set;
-                }
-            }
-        }
-        self.search(key)
+/// Where some of the blocks to come may lie.
+struct Ahead {
+    /// Block of the first of them.
+    first: usize,
+    /// The others follow so many blocks apart.
+    every: usize,
+    count: usize,
+    slots: [Slot; Ahead::MAX],
+}
+
+impl Ahead {
+    /// As many loads as a core keeps on their way.
+    const MAX: usize = 16;
+
+    const NONE: Self = Self { first: 0, every: 1, count: 0, slots: [Slot::MAX; Self::MAX] };
+
+    /// How far apart they should be, after so many runs with so many blocks: a few for each run that comes, if it is as long.
+    fn every(blocks: usize, runs: usize) -> usize {
+        (blocks / (RUN_SAMPLES * runs.max(1))).clamp(4, 64)
     }
 
-    fn search(&mut self, key: Key) -> SetId {
+    /// Where a block may lie, if the next one that was asked for lies in the same run.
+    fn guess(&self, block: usize) -> Option<Slot> {
+        let later = block.checked_sub(self.first)?.div_ceil(self.every);
+        let slot = self.slots[..self.count].get(later).filter(|slot| **slot != Slot::MAX)?;
+        slot.checked_sub((self.first + later * self.every - block) as Slot)
+    }
+
+    /// All of them lie before this block.
+    fn is_over(&self, block: usize) -> bool {
+        block >= self.first + self.count * self.every
+    }
+}
+
+/// Blocks of a run to ask for ahead.
+const RUN_SAMPLES: usize = 3;
+
+impl<'a> Walk<'a> {
+    fn new(shared: &'a Shared, table: &'a Table, prefix: &'a [IndexKey]) -> Self {
+        let (alive, kept) = (Holders::default(), Holders::default());
+        Self { shared, table, prefix, near: None, ahead: Ahead::NONE, runs: 0, alive, kept }
+    }
+
+    fn key(&self, block: usize) -> Key {
+        Key::from(self.prefix[block])
+    }
+
+    /// Goes along neighbours that have the blocks from `block` on, and this set; returns how many they are.
+    #[inline]
+    fn run(&mut self, block: usize, set: SetId) -> usize {
+        let keys = &self.prefix[block..];
+        let mut found = 0;
+        while let Some(next) = self.near.and_then(|near| near.next(self.shared)) {
+            let some = next.segment.read_run(next.at, &keys[found..], set);
+            if some == 0 {
+                break;
+            }
+            self.near = Some(Near { at: next.at + some - 1, ..next });
+            self.stamp_run(next, some);
+            found += some;
+        }
+        found
+    }
+
+    /// The set of a block; [`SetId::FREE`] if nobody holds it.
+    #[inline]
+    fn find(&mut self, block: usize) -> SetId {
+        let key = self.key(block);
+        if let Some(next) = self.near.and_then(|near| near.next(self.shared))
+            && let Some(set) = self.look(next, key)
+        {
+            return set;
+        }
+        self.search(block, key)
+    }
+
+    fn search(&mut self, block: usize, key: Key) -> SetId {
+        // A block that is the first of its prompt is mostly found where it is looked for, or nobody has it.
+        if block > 0 {
+            self.runs += 1;
+            if self.ahead.is_over(block) {
+                self.look_ahead(block);
+            }
+            if let Some(guess) = self.ahead.guess(block)
+                && let Some(near) = Near::of(self.shared, guess)
+                && let Some(set) = self.look(near, key)
+            {
+                return set;
+            }
+        }
         let found = self.table.find(key, |slot: Slot| {
-            let (number, at) = split(slot);
-            let segment = self.shared.slab.segment(number)?;
-            let set = segment.read(at, key);
-            (set != SetId::FREE).then_some((Near { number, segment, at }, set))
+            let near = Near::of(self.shared, slot)?;
+            let set = near.segment.read(near.at, key);
+            (set != SetId::FREE).then_some((near, set))
         });
         match found {
-            Some((near, set)) => {
-                self.near = Some(near);
-                set
-            }
+            Some((near, set)) => self.found(near, set),
             None => SetId::FREE,
         }
     }
 
-    /// The set of the first block, and who of it is not retired; `None` if that is nobody.
-    fn begin(&mut self, key: Key) -> Option<(Read, Alive)> {
-        let mut set = self.find(key);
-        let (read, mut alive) = self.read(key, &mut set, Alive::of)?;
+    /// The set of a block, if it lies here.
+    #[inline]
+    fn look(&mut self, here: Near<'a>, key: Key) -> Option<SetId> {
+        let set = here.segment.read(here.at, key);
+        (set != SetId::FREE).then(|| self.found(here, set))
+    }
+
+    fn found(&mut self, here: Near<'a>, set: SetId) -> SetId {
+        self.near = Some(here);
+        self.stamp_run(here, 1);
+        set
+    }
+
+    /// Asks the table for this block and some further on.
+    fn look_ahead(&mut self, block: usize) {
+        let every = Ahead::every(block, self.runs);
+        let mut places = [Place::default(); Ahead::MAX];
+        let mut count = 0;
+        while count < Ahead::MAX
+            && let Some(key) = self.prefix.get(block + count * every)
+        {
+            places[count] = Place::of(Key::from(*key));
+            self.table.touch(places[count]);
+            count += 1;
+        }
+        self.ahead = Ahead { first: block, every, count, ..Ahead::NONE };
+        let mut expected = Slot::MAX;
+        for (place, to) in places[..count].iter().zip(&mut self.ahead.slots) {
+            let slot = self.table.guess(*place).unwrap_or(Slot::MAX);
+            // What lies in one run comes one after the other.
+            if slot != expected
+                && let Some(near) = Near::of(self.shared, slot)
+            {
+                near.segment.touch(near.at);
+            }
+            *to = slot;
+            expected = slot.wrapping_add(every as Slot);
+        }
+    }
+
+    /// The set of the first block, with whoever of it is not retired alive; `None` if that is nobody.
+    fn begin(&mut self) -> Option<Read> {
+        if self.prefix.is_empty() {
+            return None;
+        }
+        let found = self.find(0);
+        let read = self.read(0, found, |content, _, kept| kept.take(content))?;
+        std::mem::swap(&mut self.alive, &mut self.kept);
         let retired = &self.shared.retired;
         if retired.any() {
-            alive.0.iter_mut().enumerate().for_each(|(at, word)| *word &= !retired.word(at));
+            self.alive.0.iter_mut().enumerate().for_each(|(at, word)| *word &= !retired.word(at));
         }
-        (!alive.none()).then_some((read, alive))
+        if self.alive.none() {
+            return None;
+        }
+        Some(read)
     }
 
-    /// The set of a block that was found to have the set `found`, and who of `alive` is in it; `None` if nobody holds it.
-    fn narrow(&mut self, key: Key, found: &mut SetId, alive: &Alive) -> Option<(Read, Alive)> {
-        self.read(key, found, |content| alive.within(content))
+    /// The set of a block that was found to have the set `found`, with those of it kept that are alive; `None` if nobody
+    /// holds it.
+    fn narrow(&mut self, block: usize, found: SetId) -> Option<Read> {
+        self.read(block, found, |content, alive, kept| kept.take_within(alive, content))
     }
 
-    /// What `take` makes of the content of a block's set, proven to be that.
-    fn read<T>(&mut self, key: Key, found: &mut SetId, take: impl Fn(Content<'_>) -> T) -> Option<(Read, T)> {
-        let sets = &self.shared.sets;
-        while *found != SetId::FREE {
-            let set = *found;
-            if let Some(version) = sets.version(set) {
-                let taken = take(sets.content(set));
-                if self.again(key) == set && sets.confirm(set, version) {
-                    return Some((Read { id: set, version }, taken));
+    /// The set of a block, after `take` has taken what it wants of the set's content, proven to be that.
+    fn read(
+        &mut self,
+        block: usize,
+        mut found: SetId,
+        take: impl Fn(Content<'_>, &Holders, &mut Holders),
+    ) -> Option<Read> {
+        let (sets, key) = (&self.shared.sets, self.key(block));
+        while found != SetId::FREE {
+            if let Some(version) = sets.version(found) {
+                take(sets.content(found), &self.alive, &mut self.kept);
+                if self.again(key) == found && sets.confirm(found, version) {
+                    return Some(Read { id: found, version });
                 }
             }
             // The writer has given the block another set, or has removed it and perhaps stored it elsewhere.
-            *found = match self.again(key) {
-                SetId::FREE => self.search(key),
+            found = match self.again(key) {
+                SetId::FREE => self.search(block, key),
                 set => set,
             };
         }
@@ -178,67 +305,74 @@ impl<'a> Walk<'a> {
         self.near.map_or(SetId::FREE, |near| near.segment.read(near.at, key))
     }
 
-    /// Stamps the stretch where the last block was found, unless it is the one that was stamped last.
+    /// Stamps the stretches of blocks that were found from here on.
     #[inline]
-    fn stamp(&self, stamped: usize) -> usize {
+    fn stamp_run(&self, first: Near<'_>, blocks: usize) {
         let recency = &self.shared.recency;
-        let (true, Some(near)) = (recency.tracked, self.near) else { return stamped };
-        let stretch = (near.number << 16) | (near.at / STRETCH_SLOTS);
-        if stretch != stamped {
-            near.segment.stamp(near.at, recency.tick.load(Ordering::Relaxed));
+        if recency.tracked {
+            let tick = recency.tick.load(Ordering::Relaxed);
+            let stretches = first.at / STRETCH_SLOTS..=(first.at + blocks - 1) / STRETCH_SLOTS;
+            stretches.for_each(|stretch| first.segment.stamp(stretch * STRETCH_SLOTS, tick));
         }
-        stretch
     }
 }
 
 impl<'a> Near<'a> {
-    /// This place, in the next segment if it is past the end of its own.
     #[inline]
-    fn in_segment(self, shared: &'a Shared) -> Option<Self> {
-        if self.at < crate::slab::SEGMENT_SLOTS {
-            return Some(self);
+    fn of(shared: &'a Shared, slot: Slot) -> Option<Self> {
+        let (number, at) = split(slot);
+        shared.slab.segment(number).map(|segment| Self { number, segment, at })
+    }
+
+    /// The next place.
+    #[inline]
+    fn next(self, shared: &'a Shared) -> Option<Self> {
+        let at = self.at + 1;
+        if at < SEGMENT_SLOTS {
+            return Some(Self { at, ..self });
         }
         let number = self.number + 1;
         shared.slab.segment(number).map(|segment| Self { number, segment, at: 0 })
     }
 }
 
-/// Holders that have all blocks so far: a bit each.
-struct Alive(Vec<u64>);
+/// Holders: a bit each.
+#[derive(Default)]
+struct Holders(Vec<u64>);
 
-impl Alive {
-    fn of(content: Content<'_>) -> Self {
-        let mut words = Vec::new();
+impl Holders {
+    /// Takes over what a set contains.
+    fn take(&mut self, content: Content<'_>) {
+        self.0.clear();
         if let Content::Bits(bits) = content {
-            words.extend(bits.iter().map(|word| word.load(Ordering::Relaxed)));
-            return Self(words);
+            self.0.extend(bits.iter().map(|word| word.load(Ordering::Relaxed)));
+            return;
         }
         content.for_each(|number| {
             let (word, bit) = place(number);
-            if words.len() <= word {
-                words.resize(word + 1, 0);
+            if self.0.len() <= word {
+                self.0.resize(word + 1, 0);
             }
-            words[word] |= bit;
+            self.0[word] |= bit;
         });
-        Self(words)
     }
 
-    /// Those that are in a set.
-    fn within(&self, content: Content<'_>) -> Self {
-        let mut words = vec![0; self.0.len()];
+    /// Takes over those of `alive` that a set contains.
+    fn take_within(&mut self, alive: &Self, content: Content<'_>) {
+        self.0.clear();
+        self.0.resize(alive.0.len(), 0);
         if let Content::Bits(bits) = content {
-            for (word, (alive, bits)) in words.iter_mut().zip(self.0.iter().zip(bits)) {
+            for (word, (alive, bits)) in self.0.iter_mut().zip(alive.0.iter().zip(bits)) {
                 *word = alive & bits.load(Ordering::Relaxed);
             }
-            return Self(words);
+            return;
         }
         content.for_each(|number| {
             let (word, bit) = place(number);
-            if let Some(alive) = self.0.get(word) {
-                words[word] |= alive & bit;
+            if let Some(alive) = alive.0.get(word) {
+                self.0[word] |= alive & bit;
             }
         });
-        Self(words)
     }
 
     fn none(&self) -> bool {
@@ -263,7 +397,7 @@ impl Answer {
     }
 
     /// Those of `alive` that are not in `kept` have `depth` blocks.
-    fn end(&mut self, alive: &Alive, kept: Option<&Alive>, depth: usize) {
+    fn end(&mut self, alive: &Holders, kept: Option<&Holders>, depth: usize) {
         let blocks = u32::try_from(depth).unwrap_or(u32::MAX);
         for (at, word) in alive.0.iter().enumerate().rev() {
             let mut gone = word & !kept.map_or(0, |kept| kept.0[at]);

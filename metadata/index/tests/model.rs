@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use weft_index::{Change, Effect, Match, PrefixIndex, Run};
 use weft_types::{HolderId, IndexKey};
 
@@ -303,5 +305,34 @@ fn a_hole_ends_a_holder_and_nobody_else() {
     );
     for found in matches {
         assert_eq!(found.blocks, found.holder.get() % 9);
+    }
+}
+
+#[test]
+fn long_prompts_that_were_stored_in_pieces_are_found_whole() {
+    const BLOCKS: usize = 300;
+    let chains: Vec<Vec<IndexKey>> =
+        (0..40).map(|chain| (0..BLOCKS as u64).map(|at| spread(chain << 32 | at)).collect()).collect();
+    let (mut index, mut model) = (PrefixIndex::new(), Model::default());
+    let mut dice = ChaCha8Rng::seed_from_u64(5);
+    for step in 0..3_000 {
+        let (chain, holder) = (&chains[dice.random_range(0..chains.len())], HolderId::new(dice.random_range(0..80)));
+        let from = dice.random_range(0..BLOCKS);
+        let until = (from + dice.random_range(1..60)).min(BLOCKS);
+        let keys = chain[from..until].iter().copied();
+        let changes: Vec<Change> = match dice.random_range(0..4) {
+            0..3 => keys.map(Change::Stored).collect(),
+            _ => keys.rev().map(Change::Removed).collect(),
+        };
+        index.apply_all(holder, &changes, usize::MAX, |_, _| ());
+        changes.iter().for_each(|change| _ = model.apply(holder, *change));
+        if step % 20 == 0 {
+            // Of another chain from somewhere on, so that what comes is not where it is looked for.
+            let turn = dice.random_range(0..BLOCKS);
+            let other = &chains[dice.random_range(0..chains.len())];
+            let prefix: Vec<IndexKey> = chain[..turn].iter().chain(&other[turn..]).copied().collect();
+            assert_eq!(index.leading(&prefix), model.leading(&prefix), "after step {step}");
+            assert_eq!(index.leading(&chain[from..]), model.leading(&chain[from..]), "after step {step}");
+        }
     }
 }
