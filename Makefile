@@ -36,7 +36,8 @@ fix: ## format, and apply what clippy can
 	$(CARGO) fmt --all
 	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 
-crash: setup ## kill a process that writes to the disk tier, thousands of times
+crash: setup ## the metadata log on a lying device, thousands of seeds; kill a process that writes to the disk tier, thousands of times
+	WEFT_LOG_SEEDS=$(or $(ROUNDS),3000) $(CARGO) test --locked -p weft-metadata --lib log::crash_test
 	WEFT_CRASH_ROUNDS=$(or $(ROUNDS),3000) $(CARGO) test --locked --release -p weft-store --test crash
 
 bench: setup ## every benchmark, into docs/benchmarks.md

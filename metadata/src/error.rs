@@ -31,6 +31,17 @@ pub enum StoreError {
         /// What is wrong.
         reason: String,
     },
+    /// The device does not give back what was written.
+    #[error("{file} cannot be read at byte {offset}: {source}; {REMEDY}")]
+    Unreadable {
+        /// Which file.
+        file: String,
+        /// Where the first byte lies that cannot be read.
+        offset: u64,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
     /// A file that must be there is not.
     #[error("{file} is missing, and what is there cannot be used without it; {REMEDY}")]
     Missing {

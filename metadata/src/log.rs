@@ -47,10 +47,11 @@ use tracing::info;
 
 use self::contents::{Contents, Found, Spot};
 pub(crate) use self::recovery::Sink;
+use self::segment::Segment;
 use self::writer::{Request, Writer};
 use crate::error::StoreError;
 use crate::metrics::Metrics;
-use crate::raft::{Entry, LogId, StorageError, Types, Vote, log_id};
+use crate::raft::{Entry, LogId, StorageError, Types, Vote};
 use crate::runtime::blocking;
 use crate::volume::Volume;
 
@@ -107,14 +108,9 @@ impl LogStore {
         metrics: Metrics,
         sink: Sink<'_>,
     ) -> Result<Self, StoreError> {
-        let vote = vote::load(&*volume)?;
+        begin(&*volume, settings.segment_bytes)?;
+        let vote = vote::load(&*volume)?.filter(|vote| *vote != Vote::default());
         let recovered = recovery::recover(&*volume, settings.tail_bytes_max, sink)?;
-        // Who forms a group writes its first entry, of term 0, and votes then. Every other entry comes after a vote: without it
-        // this member could vote twice in one term.
-        let first = Some(log_id(0, 0, 0));
-        if vote.is_none() && recovered.contents.last() > first {
-            return Err(StoreError::Missing { file: volume.locate(vote::NAME) });
-        }
         info!(
             segments = recovered.segments.len(), entries = recovered.contents.entries(),
             last = ?recovered.contents.last(), committed = ?recovered.committed, ?vote, "log recovered",
@@ -232,6 +228,32 @@ impl LogStore {
         let entries = read.map_err(io::Error::other).flatten();
         entries.map_err(|error| StorageIOError::read_logs(AnyError::new(&error)).into())
     }
+}
+
+/// Makes the vote and the first segment, in this order, at the first start; later, either of them gone is damage: this member
+/// could vote twice in one term, or deny what it helped to commit.
+fn begin(volume: &dyn Volume, segment_bytes: u64) -> Result<(), StoreError> {
+    let vote = vote::load(volume)?;
+    let numbers = segment::numbers(volume).map_err(|source| StoreError::io("list", volume.locate(""), source))?;
+    match vote {
+        None if numbers.is_empty() => {
+            vote::save(volume, &Vote::default())
+                .map_err(|source| StoreError::io("write", volume.locate(vote::NAME), source))?;
+        }
+        None => return Err(StoreError::Missing { file: volume.locate(vote::NAME) }),
+        Some(vote) if numbers.is_empty() && vote != Vote::default() => {
+            return Err(StoreError::Missing { file: volume.locate(&segment::name(1)) });
+        }
+        Some(_) if numbers.is_empty() => {}
+        Some(_) => return Ok(()),
+    }
+    create_first(volume, segment_bytes)
+}
+
+/// Makes the first segment of a log.
+pub(crate) fn create_first(volume: &dyn Volume, segment_bytes: u64) -> Result<(), StoreError> {
+    let created = Segment::create(volume, 1, 1, segment_bytes, 0);
+    created.map(drop).map_err(|source| StoreError::io("write", volume.locate(&segment::name(1)), source))
 }
 
 impl Found {

@@ -17,7 +17,7 @@ use weft_types::MemberId;
 
 use crate::config::Config;
 use crate::error::StoreError;
-use crate::log::vote;
+use crate::log::{self, vote};
 use crate::machine::{State, snapshot};
 use crate::member::{self, BindError};
 use crate::metrics::Metrics;
@@ -157,6 +157,7 @@ fn found(volume: &dyn Volume, owner: &Owner, config: &Config, mut state: State, 
     let (me, term) = (config.member.get(), term + 1);
     let disk = owner.write(volume)?;
     vote::save(volume, &Vote::new(term, me))?;
+    log::create_first(volume, config.wal.segment.bytes()).map_err(std::io::Error::other)?;
     let leap = rand::random_range(INDEX_LEAPS) << 32;
     let id = log_id(term, me, state.index() + leap);
     let addr = config.members.get(&config.member).copied().unwrap_or(config.fabric);

@@ -54,6 +54,7 @@ impl Store {
         metrics: Metrics,
     ) -> Result<Self, StoreError> {
         let disk = owner.claim(&*volume)?;
+        check_log(&*volume)?;
         let (machine, log) = load(&volume, settings, &metrics)?;
         match (log.purged_index(), machine.snapshot_index()) {
             // The directory as of the purge would have to be made up.
@@ -63,6 +64,16 @@ impl Store {
             _ => Ok(Self { volume, disk, log, machine }),
         }
     }
+}
+
+/// A log that is gone would be begun anew behind the snapshot, and nobody would miss it.
+fn check_log(volume: &dyn Volume) -> Result<(), StoreError> {
+    let names = volume.names().map_err(|source| StoreError::io("list", volume.locate(""), source))?;
+    let some = |prefix: &str| names.iter().any(|name| name.starts_with(prefix));
+    if some("snapshot-") && !some("log-") {
+        return Err(StoreError::Missing { file: volume.locate("log-*") });
+    }
+    Ok(())
 }
 
 /// Reads snapshot and log, each once, at the same time: the log is read and checked on a thread of its own, and what is

@@ -48,8 +48,6 @@ pub(crate) trait VolumeFile: Debug + Send + Sync + 'static {
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()>;
     /// Writes all of it at `offset`.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Makes everything from `offset` on read as zero again, with the space still set aside.
-    fn zero_from(&self, offset: u64) -> io::Result<()>;
     /// Makes every write durable.
     fn sync(&self) -> io::Result<()>;
 }
@@ -65,6 +63,16 @@ pub(crate) fn read_whole(volume: &dyn Volume, name: &str, bytes_max: u64) -> io:
     let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
     file.read_at(0, &mut bytes)?;
     Ok(bytes)
+}
+
+/// Offset of the first sector of a file that cannot be read, once reading all of it has failed.
+pub(crate) fn first_unreadable(file: &dyn VolumeFile, len: u64) -> u64 {
+    let mut sector = [0; SECTOR_BYTES];
+    let reads = |offset: u64, sector: &mut [u8; SECTOR_BYTES]| {
+        let left = usize::try_from(len - offset).unwrap_or(SECTOR_BYTES).min(SECTOR_BYTES);
+        file.read_at(offset, &mut sector[..left]).is_ok()
+    };
+    (0..len).step_by(SECTOR_BYTES).find(|offset| !reads(*offset, &mut sector)).unwrap_or(0)
 }
 
 /// Replaces a file whole: after a crash it has either the old bytes or the new ones.

@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! offset  size
-//!      0     4  magic "WFL2"; the digit is the version of the layout
-//!      4     1  kind: 1 blank, 2 command, 3 membership, 4 truncate, 5 purge, 6 committed
+//!      0     4  magic "WFL3"; the digit is the version of the layout
+//!      4     1  kind: 1 blank, 2 command, 3 membership, 4 truncate, 5 purge, 6 committed, 7 continued
 //!      5     1  flags: bit 0 = last record of its batch
-//!      6     2  zero
+//!      6     2  mask: what payload and padding are XORed with, 16 bits at a time; 0 but for payloads with long runs of zeros
 //!      8     8  batch: number of the write that brought it, counted up by one over the life of the log
 //!     16     8  index   ┐ of the entry; of the first entry that goes (truncate);
-//!     24     8  term    │ of the last entry that goes (purge)
-//!     32     8  leader  ┘ of the last entry that is known to be committed (committed)
+//!     24     8  term    │ of the last entry that goes (purge);
+//!     32     8  leader  ┘ of the last entry that is known to be committed (committed);
+//!                         number of the next segment, 0, 0 (continued)
 //!     40     4  payload length in bytes
 //!     44     4  CRC-32C of the 44 bytes before
 //!     48     n  payload
@@ -17,9 +18,14 @@
 //! 48+n+p     4  zero
 //!      +4    4  CRC-32C of everything before
 //! ```
-//! All numbers are little-endian. The trailing checksum is the last thing of a record on purpose: every sector that a
-//! record touches except those in the midst of its payload holds bytes that are not zero, which is how a write that the
-//! device left half done is told from one that rotted (see [`looks_torn`]).
+//! All numbers are little-endian, and a checksum that would be 0 is written as 1. The payload of a purge is the number of the
+//! oldest segment that is kept (u64).
+//!
+//! Every sector that a record touches holds a byte that is not zero: those at either end by the checksums in them, those
+//! in the midst of the payload by the mask. That is how a write that the device left half done is told from one that rotted
+//! (see [`looks_torn`]).
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use openraft::EntryPayload;
@@ -29,7 +35,7 @@ use crate::raft::mirror::MembershipMirror;
 use crate::raft::{CommandBytes, Entry, LogId, log_id};
 use crate::volume::SECTOR_BYTES;
 
-const MAGIC: u32 = u32::from_le_bytes(*b"WFL2");
+const MAGIC: u32 = u32::from_le_bytes(*b"WFL3");
 const LAST_OF_BATCH: u8 = 1;
 /// Bytes in front of the payload.
 pub(crate) const HEADER_BYTES: usize = 48;
@@ -50,6 +56,8 @@ pub(crate) enum Kind {
     Truncate = 4,
     Purge = 5,
     Committed = 6,
+    /// The log goes on in the next segment.
+    Continued = 7,
 }
 
 /// What a record says about itself, checked.
@@ -60,6 +68,7 @@ pub(crate) struct Header {
     pub(crate) batch: u64,
     pub(crate) id: LogId,
     payload_len: usize,
+    mask: u16,
 }
 
 /// What lies at an offset of a segment.
@@ -104,9 +113,23 @@ pub(crate) fn put_truncate(out: &mut Vec<u8>, batch: u64, since: LogId) -> usize
     put(out, Kind::Truncate, batch, since, &[])
 }
 
-/// Appends "entries up to `upto` are gone".
-pub(crate) fn put_purge(out: &mut Vec<u8>, batch: u64, upto: LogId) -> usize {
-    put(out, Kind::Purge, batch, upto, &[])
+/// Bytes of a purge's payload.
+pub(crate) const PURGE_BYTES: usize = 8;
+
+/// Appends "entries up to `upto` are gone, and segments before `kept` may be".
+pub(crate) fn put_purge(out: &mut Vec<u8>, batch: u64, upto: LogId, kept: u64) -> usize {
+    put(out, Kind::Purge, batch, upto, &kept.to_le_bytes())
+}
+
+/// Bytes of the record that [`continued`] makes.
+pub(crate) const CONTINUED_BYTES: usize = record_bytes(0);
+
+/// The last record of a segment: batch `batch` is in the segment `next`. It is no batch of its own.
+pub(crate) fn continued(batch: u64, next: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(CONTINUED_BYTES);
+    put(&mut out, Kind::Continued, batch, log_id(0, 0, next), &[]);
+    mark_last(&mut out);
+    out
 }
 
 /// Appends "entries up to `upto` are committed".
@@ -126,7 +149,12 @@ fn put(out: &mut Vec<u8>, kind: Kind, batch: u64, id: LogId, payload: &[u8]) -> 
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(payload);
     out.resize(start + record_bytes(payload.len()), 0);
-    seal(&mut out[start..]);
+    let record = &mut out[start..];
+    let body = HEADER_BYTES..record.len() - TRAILER_BYTES;
+    let mask = mask_of(&record[body.clone()]);
+    record[6..8].copy_from_slice(&mask.to_le_bytes());
+    apply_mask(&mut record[body], mask);
+    seal(record);
     start
 }
 
@@ -136,11 +164,45 @@ pub(crate) fn mark_last(record: &mut [u8]) {
     seal(record);
 }
 
+/// A mask under which no sector's worth of the payload is zero. Records begin at multiples of [`ALIGN`], so every sector in it
+/// begins at one too, and holds the same 16 bits throughout if there is a mask under which it is zero. There are half as many
+/// sectors at most as there are masks.
+fn mask_of(payload: &[u8]) -> u16 {
+    // A sector of zeros covers one of these.
+    let mut probes = payload.chunks(SECTOR_BYTES).map(|sector| &sector[..ALIGN.min(sector.len())]);
+    if probes.all(|probe| probe.iter().any(|byte| *byte != 0)) {
+        return 0;
+    }
+    let mut excluded = BTreeSet::new();
+    let (mut before, mut run) = (0, 0);
+    for word in payload.chunks_exact(ALIGN).map(|word| word64(word, 0)) {
+        run = if word == before { run + 1 } else { 1 };
+        before = word;
+        let repeated = word & 0xffff;
+        if run * ALIGN >= SECTOR_BYTES && word == repeated * 0x0001_0001_0001_0001 {
+            excluded.insert(u16::try_from(repeated).expect("16 bits were kept"));
+        }
+    }
+    (0..=u16::MAX).find(|mask| !excluded.contains(mask)).expect("a payload has fewer sectors than there are masks")
+}
+
+fn apply_mask(bytes: &mut [u8], mask: u16) {
+    if mask != 0 {
+        let mask = mask.to_le_bytes();
+        bytes.iter_mut().enumerate().for_each(|(at, byte)| *byte ^= mask[at % 2]);
+    }
+}
+
+/// CRC-32C, but never 0.
+pub(crate) fn checksum(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes).max(1)
+}
+
 fn seal(record: &mut [u8]) {
-    let crc = crc32c::crc32c(&record[..HEADER_BYTES - 4]);
+    let crc = checksum(&record[..HEADER_BYTES - 4]);
     record[HEADER_BYTES - 4..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
     let body = record.len() - 4;
-    let crc = crc32c::crc32c(&record[..body]);
+    let crc = checksum(&record[..body]);
     record[body..].copy_from_slice(&crc.to_le_bytes());
 }
 
@@ -160,7 +222,7 @@ pub(crate) fn parse_header(bytes: &[u8]) -> Result<Header, &'static str> {
     if word32(bytes, 0) != MAGIC {
         return Err("no record magic");
     }
-    if crc32c::crc32c(&bytes[..HEADER_BYTES - 4]) != word32(bytes, HEADER_BYTES - 4) {
+    if checksum(&bytes[..HEADER_BYTES - 4]) != word32(bytes, HEADER_BYTES - 4) {
         return Err("record header checksum does not agree");
     }
     let kind = match bytes[4] {
@@ -170,6 +232,7 @@ pub(crate) fn parse_header(bytes: &[u8]) -> Result<Header, &'static str> {
         4 => Kind::Truncate,
         5 => Kind::Purge,
         6 => Kind::Committed,
+        7 => Kind::Continued,
         _ => return Err("record kind unknown to this version"),
     };
     let payload_len = word32(bytes, 40) as usize;
@@ -182,6 +245,7 @@ pub(crate) fn parse_header(bytes: &[u8]) -> Result<Header, &'static str> {
         batch: word64(bytes, 8),
         id: log_id(word64(bytes, 24), word64(bytes, 32), word64(bytes, 16)),
         payload_len,
+        mask: u16::from_le_bytes([bytes[6], bytes[7]]),
     })
 }
 
@@ -199,15 +263,14 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
     let Some(record) = bytes.get(..len) else {
         return Parsed::Bad { reason: "the file ends inside a record", reach: bytes.len() };
     };
-    if crc32c::crc32c(&record[..len - 4]) != word32(record, len - 4) {
+    if checksum(&record[..len - 4]) != word32(record, len - 4) {
         return Parsed::Bad { reason: "record checksum does not agree", reach: len };
     }
     Parsed::Record { header, bytes: len }
 }
 
 /// Whether the `reach` bytes at `at` of a segment look like a write of which the device did only some sectors: those it
-/// left out still read as zero. Damage to a record that was whole never looks so, unless its payload has a sector of
-/// zeros of its own.
+/// left out still read as zero. Damage to a record that was whole never looks so.
 pub(crate) fn looks_torn(segment: &[u8], at: usize, reach: usize) -> bool {
     let end = (at + reach).min(segment.len());
     let mut start = at;
@@ -223,7 +286,7 @@ pub(crate) fn looks_torn(segment: &[u8], at: usize, reach: usize) -> bool {
 
 /// The entry in a record whose checksum agreed.
 pub(crate) fn entry(header: &Header, record: &Bytes) -> Result<Entry, String> {
-    let payload = record.slice(HEADER_BYTES..HEADER_BYTES + header.payload_len);
+    let payload = payload(header, record);
     let payload = match header.kind {
         Kind::Blank => EntryPayload::Blank,
         Kind::Command => EntryPayload::Normal(CommandBytes(payload)),
@@ -231,11 +294,28 @@ pub(crate) fn entry(header: &Header, record: &Bytes) -> Result<Entry, String> {
             let membership: MembershipMirror = codec::decode(&payload).map_err(|error| error.to_string())?;
             EntryPayload::Membership(membership.into())
         }
-        Kind::Truncate | Kind::Purge | Kind::Committed => {
+        Kind::Truncate | Kind::Purge | Kind::Committed | Kind::Continued => {
             return Err(format!("a {:?} record, not an entry", header.kind));
         }
     };
     Ok(Entry { log_id: header.id, payload })
+}
+
+/// The oldest segment that a purge keeps.
+pub(crate) fn purge_keeps(header: &Header, record: &Bytes) -> Result<u64, String> {
+    let payload = payload(header, record);
+    let kept: [u8; PURGE_BYTES] = payload[..].try_into().map_err(|_| "a purge without a segment".to_owned())?;
+    Ok(u64::from_le_bytes(kept))
+}
+
+fn payload(header: &Header, record: &Bytes) -> Bytes {
+    let payload = record.slice(HEADER_BYTES..HEADER_BYTES + header.payload_len);
+    if header.mask == 0 {
+        return payload;
+    }
+    let mut unmasked = payload.to_vec();
+    apply_mask(&mut unmasked, header.mask);
+    unmasked.into()
 }
 
 #[cfg(test)]
@@ -253,10 +333,10 @@ mod tests {
         put_entry(&mut out, 7, &command(9, b"abc"));
         mark_last(&mut out);
         let golden = concat!(
-            "57464c32",         // magic
+            "57464c33",         // magic
             "02",               // kind: command
             "01",               // flags: last of batch
-            "0000",             // zero
+            "0000",             // no mask
             "0700000000000000", // batch 7
             "0900000000000000", // index 9
             "0300000000000000", // term 3
@@ -266,7 +346,7 @@ mod tests {
             "6162630000000000", // payload, padded
             "00000000",         // zero
         )
-        .replace("HEADERCRC", &hex(&crc32c::crc32c(&out[..44]).to_le_bytes()));
+        .replace("HEADERCRC", &hex(&checksum(&out[..44]).to_le_bytes()));
         assert_eq!(hex(&out[..60]), golden);
         assert_eq!(out.len(), 64);
     }
@@ -303,6 +383,28 @@ mod tests {
                 Parsed::Unwritten => assert_eq!(lost, 0),
                 Parsed::Bad { reach, .. } => assert!(looks_torn(&torn, start, reach), "sector {lost}"),
                 Parsed::Record { .. } => panic!("sector {lost} is missing and went unnoticed"),
+            }
+        }
+    }
+
+    #[test]
+    fn no_sector_of_a_record_is_zero_whatever_is_in_it() {
+        let constant = |byte| vec![byte; 4 * SECTOR_BYTES];
+        let mixed = [constant(0), constant(1), vec![0; 3], constant(0xff), constant(0), vec![0; 509]].concat();
+        for payload in [constant(0), vec![0; 3 * SECTOR_BYTES - HEADER_BYTES - 3], constant(7), mixed] {
+            for place in (0..SECTOR_BYTES).step_by(ALIGN) {
+                let entry = Entry {
+                    log_id: log_id(3, 2, 9),
+                    payload: EntryPayload::Normal(CommandBytes(payload.clone().into())),
+                };
+                let mut segment = vec![0; place];
+                put_entry(&mut segment, 1, &entry);
+                let end = segment.len();
+                assert!(!looks_torn(&segment, place, end - place), "at {place}");
+                let Parsed::Record { header, .. } = parse(&segment[place..]) else { panic!("a record was written") };
+                let read = super::entry(&header, &Bytes::from(segment).slice(place..)).unwrap();
+                let EntryPayload::Normal(command) = read.payload else { panic!("a command was written") };
+                assert_eq!(command.0, payload);
             }
         }
     }

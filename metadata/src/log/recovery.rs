@@ -2,10 +2,11 @@
 //!
 //! A batch is one write followed by one sync, and the next batch is written only after it. So the only place where a
 //! crash can leave anything but whole records is the last batch of the last segment, and there, bytes that the device
-//! left out read as zero. Exactly that is cut off, with a line in the log; it was never acknowledged. Anything else is
-//! damage: the member refuses to start, since a log that lost an acknowledged entry could undo a commit.
+//! left out read as zero. Exactly that is cut off, with a line in the log; it was never acknowledged. A crash between making a
+//! segment and saying so in the one before leaves an empty one, and is made good. Anything else is damage: the member refuses to start, since a log that lost an acknowledged entry could undo a commit.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tracing::warn;
@@ -15,7 +16,7 @@ use super::record::{self, Header, Kind, Parsed};
 use super::segment::{self, Segment};
 use crate::error::StoreError;
 use crate::raft::{Entry, LogId};
-use crate::volume::{SECTOR_BYTES, Volume};
+use crate::volume::{SECTOR_BYTES, Volume, VolumeFile, first_unreadable};
 
 /// A log as it was found.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ pub(crate) fn recover(volume: &dyn Volume, tail_bytes_max: usize, sink: Sink<'_>
         contents: Contents::new(tail_bytes_max),
         next_batch: 1,
         begins_purged,
+        kept: 1,
         committed: None,
         undecided: VecDeque::new(),
         sink,
@@ -51,7 +53,7 @@ pub(crate) fn recover(volume: &dyn Volume, tail_bytes_max: usize, sink: Sink<'_>
         {
             return Err(StoreError::Missing { file: volume.locate(&segment::name(before.number + 1)) });
         }
-        segments.push_back(replay.segment(number, at + 1 == numbers.len())?);
+        segments.push_back(replay.segment(number, &numbers[at + 1..])?);
     }
     replay.check_start(&segments)?;
     Ok(Recovered { contents: replay.contents, committed: replay.committed, segments, next_batch: replay.next_batch })
@@ -64,10 +66,21 @@ struct Replay<'a> {
     next_batch: u64,
     /// The first segments are gone.
     begins_purged: bool,
+    /// Oldest segment that may not be gone.
+    kept: u64,
     committed: Option<LogId>,
     /// Entries that a later record may take back, or say to be committed.
     undecided: VecDeque<Entry>,
     sink: Sink<'a>,
+}
+
+/// What a scan found.
+struct Scanned {
+    /// Where whole batches end.
+    whole: usize,
+    /// The last record says that the log goes on in the next segment.
+    continued: bool,
+    stop: Stop,
 }
 
 /// Where a scan stopped.
@@ -79,14 +92,8 @@ struct Stop {
 }
 
 impl Replay<'_> {
-    fn segment(&mut self, number: u64, is_last: bool) -> Result<Segment, StoreError> {
-        let name = segment::name(number);
-        let io = |operation, source| StoreError::io(operation, self.volume.locate(&name), source);
-        let file = self.volume.open(&name).map_err(|source| io("open", source))?;
-        let len = file.len().map_err(|source| io("read", source))?;
-        let mut bytes = vec![0; usize::try_from(len).map_err(|_| io("read", std::io::ErrorKind::FileTooLarge.into()))?];
-        file.read_at(0, &mut bytes).map_err(|source| io("read", source))?;
-        let bytes = Bytes::from(bytes);
+    fn segment(&mut self, number: u64, later: &[u64]) -> Result<Segment, StoreError> {
+        let (file, bytes) = self.read(number)?;
         let first_batch = segment::check_header(&bytes, number).map_err(|reason| self.damaged(number, 0, reason))?;
         if number == 1 || self.next_batch > 1 {
             if first_batch != self.next_batch {
@@ -96,24 +103,59 @@ impl Replay<'_> {
         } else {
             self.next_batch = first_batch;
         }
-        let mut segment = Segment { number, file, len, end: 0, index_max: None };
-        let (whole, stop) = self.scan(&mut segment, &bytes)?;
+        let mut segment = Segment { number, file, len: bytes.len() as u64, end: 0, index_max: None };
+        let Scanned { whole, continued, stop } = self.scan(&mut segment, &bytes)?;
         segment.end = whole as u64;
-        if is_zero(&bytes[whole..]) {
-            return Ok(segment);
+        let rest_is_zero = is_zero(&bytes[whole..]);
+        match later {
+            [] if continued => {
+                return Err(StoreError::Missing { file: self.volume.locate(&segment::name(number + 1)) });
+            }
+            _ if continued && !rest_is_zero => return Err(self.damaged(number, whole, stop.reason.to_owned())),
+            [_, ..] if !continued => self.judge_unfinished(number, later, whole, &stop)?,
+            _ => {}
         }
-        self.judge(number, is_last, &bytes, &stop)?;
-        warn!(
-            file = %self.volume.locate(&name), offset = whole, reason = stop.reason,
-            "cut off a batch that a crash left half written; it was never acknowledged",
-        );
-        segment.file.zero_from(whole as u64).map_err(|source| io("cut", source))?;
-        segment.file.sync().map_err(|source| io("sync", source))?;
+        if !rest_is_zero {
+            self.judge(number, &bytes, &stop)?;
+            self.cut(&segment, &bytes, stop.reason)?;
+        }
+        if !later.is_empty() && !continued {
+            let io = |source| StoreError::io("write", self.volume.locate(&segment::name(number)), source);
+            segment.continue_with(self.next_batch).map_err(io)?;
+        }
         Ok(segment)
     }
 
-    /// Replays whole batches; returns where they end, and what is there.
-    fn scan(&mut self, segment: &mut Segment, bytes: &Bytes) -> Result<(usize, Stop), StoreError> {
+    fn read(&self, number: u64) -> Result<(Arc<dyn VolumeFile>, Bytes), StoreError> {
+        let name = segment::name(number);
+        let io = |operation, source| StoreError::io(operation, self.volume.locate(&name), source);
+        let file = self.volume.open(&name).map_err(|source| io("open", source))?;
+        let len = file.len().map_err(|source| io("read", source))?;
+        let mut bytes = vec![0; usize::try_from(len).map_err(|_| io("read", std::io::ErrorKind::FileTooLarge.into()))?];
+        file.read_at(0, &mut bytes).map_err(|source| StoreError::Unreadable {
+            file: self.volume.locate(&name),
+            offset: first_unreadable(&*file, len),
+            source,
+        })?;
+        Ok((file, bytes.into()))
+    }
+
+    /// Makes what follows the last whole batch read as zero again.
+    fn cut(&self, segment: &Segment, bytes: &[u8], reason: &str) -> Result<(), StoreError> {
+        let file = self.volume.locate(&segment::name(segment.number));
+        warn!(
+            %file, offset = segment.end, reason,
+            "cut off a batch that a crash left half written; it was never acknowledged",
+        );
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let whole = usize::try_from(segment.end).expect("the segment is in memory");
+        let zeros = vec![0; end.saturating_sub(whole)];
+        let cut = segment.file.write_at(segment.end, &zeros).and_then(|()| segment.file.sync());
+        cut.map_err(|source| StoreError::io("cut", file, source))
+    }
+
+    /// Replays whole batches.
+    fn scan(&mut self, segment: &mut Segment, bytes: &Bytes) -> Result<Scanned, StoreError> {
         let mut batch: Vec<(Header, usize, usize)> = Vec::new();
         let (mut offset, mut whole) = (segment::HEADER_BYTES, segment::HEADER_BYTES);
         let stop = loop {
@@ -124,6 +166,15 @@ impl Replay<'_> {
                     if header.batch != self.next_batch {
                         let reason = format!("a record of batch {}, expected {}", header.batch, self.next_batch);
                         return Err(self.damaged(segment.number, offset, reason));
+                    }
+                    if header.kind == Kind::Continued {
+                        if !batch.is_empty() || header.id.index != segment.number + 1 {
+                            let reason = format!("it goes on in segment {} in the midst of a batch", header.id.index);
+                            return Err(self.damaged(segment.number, offset, reason));
+                        }
+                        let reason = "something follows the last record of the segment";
+                        let stop = Stop { offset: offset + len, reason, reach: None };
+                        return Ok(Scanned { whole: offset + len, continued: true, stop });
                     }
                     batch.push((header, offset, len));
                     offset += len;
@@ -137,7 +188,7 @@ impl Replay<'_> {
                 }
             }
         };
-        Ok((whole, stop))
+        Ok(Scanned { whole, continued: false, stop })
     }
 
     fn record(
@@ -159,6 +210,9 @@ impl Replay<'_> {
             }
             Kind::Purge => {
                 while self.undecided.pop_front_if(|entry| entry.log_id.index <= header.id.index).is_some() {}
+                let kept =
+                    record::purge_keeps(header, record).map_err(|reason| self.damaged(number, offset, reason))?;
+                self.kept = self.kept.max(kept);
                 self.contents.purge(header.id);
             }
             Kind::Committed => {
@@ -171,6 +225,7 @@ impl Replay<'_> {
                 }
                 self.committed = self.committed.max(Some(header.id));
             }
+            Kind::Continued => unreachable!("a scan ends at it"),
             Kind::Blank | Kind::Command | Kind::Membership => {
                 match self.contents.next_index() {
                     // The entries between were in a segment that was removed after the purge that a later record tells
@@ -195,12 +250,24 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Whether what follows the last whole batch can be the trace of a crash.
-    fn judge(&self, number: u64, is_last: bool, bytes: &[u8], stop: &Stop) -> Result<(), StoreError> {
-        let damaged = |reason: String| Err(self.damaged(number, stop.offset, reason));
-        if !is_last {
-            return damaged(format!("{}, and a later segment follows", stop.reason));
+    /// Whether a segment that does not say that the log goes on may have `later` ones: an empty one, since the crash came before
+    /// that was said, or while it was.
+    fn judge_unfinished(&self, number: u64, later: &[u64], whole: usize, stop: &Stop) -> Result<(), StoreError> {
+        let damaged = |reason: &str| Err(self.damaged(number, stop.offset, reason.to_owned()));
+        let [next] = later else { return damaged("it does not say that the log goes on, and later segments follow") };
+        let (_, bytes) = self.read(*next)?;
+        if !is_zero(bytes.get(segment::HEADER_BYTES..).unwrap_or(&[])) {
+            return damaged("it does not say that the log goes on, and a segment that is in use follows");
         }
+        if stop.offset != whole || stop.reach.is_some_and(|reach| reach > record::CONTINUED_BYTES) {
+            return damaged(stop.reason);
+        }
+        Ok(())
+    }
+
+    /// Whether what follows the last whole batch can be the trace of a crash.
+    fn judge(&self, number: u64, bytes: &[u8], stop: &Stop) -> Result<(), StoreError> {
+        let damaged = |reason: String| Err(self.damaged(number, stop.offset, reason));
         if let Some(later) = later_batch(&bytes[stop.offset..], self.next_batch) {
             return damaged(format!("{}, and a record of the later batch {later} follows", stop.reason));
         }
@@ -214,6 +281,9 @@ impl Replay<'_> {
     fn check_start(&self, segments: &VecDeque<Segment>) -> Result<(), StoreError> {
         let Some(first) = segments.front().filter(|first| first.number > 1) else { return Ok(()) };
         let purged_next = self.contents.purged().map(|purged| purged.index + 1);
+        if self.kept < first.number {
+            return Err(StoreError::Missing { file: self.volume.locate(&segment::name(first.number - 1)) });
+        }
         let complete = match (purged_next, self.contents.first_index()) {
             (Some(purged_next), Some(first_index)) => first_index == purged_next,
             (Some(_), None) => true,

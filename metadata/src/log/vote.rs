@@ -1,4 +1,5 @@
-//! The vote: what this member promised, and to whom. A file of its own, replaced whole.
+//! The vote: what this member promised, and to whom. A file of its own, replaced whole, and there from the first start on: with
+//! nothing promised, it says so (term 0).
 //!
 //! ```text
 //! offset  size
@@ -44,13 +45,13 @@ pub(crate) fn save(volume: &dyn Volume, vote: &Vote) -> io::Result<()> {
     replace_whole(volume, NAME, &encode(vote))
 }
 
-/// The vote last saved; `None` if there never was one.
+/// The vote last saved; `None` if there is no file, which is so before the first start only.
 pub(crate) fn load(volume: &dyn Volume) -> Result<Option<Vote>, StoreError> {
     let file = || volume.locate(NAME);
     let bytes = match read_whole(volume, NAME, 4096) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(StoreError::io("read", file(), source)),
+        Err(source) => return Err(StoreError::Unreadable { file: file(), offset: 0, source }),
     };
     let reason = || "the vote's magic, length or checksum does not agree".to_owned();
     decode(&bytes).map(Some).ok_or_else(|| StoreError::Damaged { file: file(), offset: 0, reason: reason() })

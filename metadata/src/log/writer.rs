@@ -143,12 +143,12 @@ impl Writer {
                 result = self.add(&request);
             }
             if let Request::Purge { upto, .. } = &request {
-                purged = Some(*upto);
+                purged = Some(self.kept_after(*upto));
             }
             waiters.extend(waiter(request));
         }
         let result = result.and_then(|()| self.flush()).and_then(|()| match purged {
-            Some(upto) => self.remove_segments(upto),
+            Some(kept) => self.remove_segments(kept),
             None => Ok(()),
         });
         (waiters, result)
@@ -171,8 +171,9 @@ impl Writer {
                 Ok(())
             }
             Request::Purge { upto, .. } => {
-                self.make_room(record::record_bytes(0))?;
-                self.batch.last = record::put_purge(&mut self.batch.bytes, self.next_batch, *upto);
+                self.make_room(record::record_bytes(record::PURGE_BYTES))?;
+                let kept = self.kept_after(*upto);
+                self.batch.last = record::put_purge(&mut self.batch.bytes, self.next_batch, *upto, kept);
                 Ok(())
             }
             Request::Vote { vote, .. } => {
@@ -204,11 +205,20 @@ impl Writer {
             return Ok(bytes);
         }
         self.flush()?;
-        let number = self.segments.back().map_or(1, |segment| segment.number + 1);
-        let len = self.segment_bytes.max((segment::HEADER_BYTES + bytes) as u64);
-        self.segments.push_back(Segment::create(&*self.volume, number, self.next_batch, len)?);
+        let before = self.segments.back_mut().expect("a log has a segment from its first start on");
+        let next = Segment::create(&*self.volume, before.number + 1, self.next_batch, self.segment_bytes, bytes)?;
+        before.continue_with(self.next_batch)?;
+        self.segments.push_back(next);
         self.measure();
         Ok(bytes)
+    }
+
+    /// Number of the oldest segment that is needed once entries up to `upto` are gone: never beyond the one that is written
+    /// to, which holds the record of that.
+    fn kept_after(&self, upto: LogId) -> u64 {
+        let goes = |segment: &&Segment| segment.index_max.is_none_or(|index| index <= upto.index);
+        let last = self.segments.len() - 1;
+        self.segments[self.segments.iter().take(last).take_while(goes).count()].number
     }
 
     /// Writes and syncs what is encoded.
@@ -216,7 +226,7 @@ impl Writer {
         if self.batch.bytes.is_empty() {
             return Ok(());
         }
-        let segment = self.segments.back_mut().expect("make_room made a segment before anything was encoded");
+        let segment = self.segments.back_mut().expect("a log has a segment from its first start on");
         record::mark_last(&mut self.batch.bytes[self.batch.last..]);
         segment.file.write_at(segment.end, &self.batch.bytes)?;
         let began = Instant::now();
@@ -236,16 +246,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes the oldest segments, as far as nothing in them is needed: never the one that is written to, which holds
-    /// the record of the purge.
-    fn remove_segments(&mut self, upto: LogId) -> io::Result<()> {
-        while self.segments.len() > 1 && self.segments[0].index_max.is_none_or(|index| index <= upto.index) {
-            let segment = self.segments.pop_front().expect("there are two at least");
+    /// Removes the segments before `kept`, oldest first.
+    fn remove_segments(&mut self, kept: u64) -> io::Result<()> {
+        while let Some(segment) = self.segments.pop_front_if(|segment| segment.number < kept) {
             let name = segment::name(segment.number);
             self.volume.remove(&name)?;
             // One by one: a crash must leave the later ones, never a hole.
             self.volume.sync()?;
-            info!(file = %self.volume.locate(&name), upto = upto.index, "removed a purged segment");
+            info!(file = %self.volume.locate(&name), "removed a purged segment");
             self.measure();
         }
         Ok(())

@@ -106,7 +106,10 @@ fn index_of(meta: &SnapshotMeta) -> u64 {
 /// Indices of the snapshots in the volume, in order.
 pub(crate) fn indices(volume: &dyn Volume) -> io::Result<Vec<u64>> {
     let names = volume.names()?;
-    let parse = |name: &String| u64::from_str_radix(name.strip_prefix(PREFIX)?, 16).ok();
+    let parse = |found: &String| {
+        let index = u64::from_str_radix(found.strip_prefix(PREFIX)?, 16).ok()?;
+        (*found == name(index)).then_some(index)
+    };
     let mut indices: Vec<u64> = names.iter().filter_map(parse).collect();
     indices.sort_unstable();
     Ok(indices)

@@ -1,9 +1,13 @@
-//! A volume in memory that can lose power: what was synced stays, and of the rest each sector is there or not, as a seed
-//! decides. It can also lie about syncing, to show that the tests notice.
+//! A volume in memory that can lose power: what was synced stays, and of the rest each sector and each name is there or not,
+//! as a seed decides. It can also lie about syncing, to show that the tests notice.
+
+#[cfg(test)]
+pub(crate) mod faults;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rand::Rng;
@@ -20,14 +24,15 @@ pub(crate) struct CrashVolume {
 struct Names {
     durable: BTreeMap<String, Arc<CrashFile>>,
     current: BTreeMap<String, Arc<CrashFile>>,
-    /// Not yet synced, in order: a journal makes a prefix of them durable.
+    /// Not yet synced, in order.
     pending: Vec<Change>,
 }
 
+/// Each is durable whole or not at all.
 #[derive(Debug, Clone)]
 enum Change {
     Put(String, Arc<CrashFile>),
-    Rename(String, String),
+    Rename { from: String, to: String, file: Arc<CrashFile> },
     Remove(String),
 }
 
@@ -37,6 +42,8 @@ struct Power {
     /// Operations left; `None`: for ever.
     left: Mutex<Option<u32>>,
     lying: Mutex<bool>,
+    /// Writes so far.
+    writes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -50,6 +57,12 @@ struct Content {
     durable: Vec<u8>,
     current: Vec<u8>,
     dirty: BTreeSet<usize>,
+    /// Of each sector that was written: by which write last, and what it held before that.
+    #[cfg(test)]
+    before: BTreeMap<usize, (u64, Vec<u8>)>,
+    /// A sector that is not given back.
+    #[cfg(test)]
+    unreadable: Option<usize>,
 }
 
 impl CrashVolume {
@@ -60,38 +73,29 @@ impl CrashVolume {
 
     /// From now on a sync says yes and does nothing.
     pub(crate) fn lie_about_syncs(&self) {
-        *self.power.lying.lock() = true;
+        self.set_lying(true);
+    }
+
+    pub(crate) fn set_lying(&self, lying: bool) {
+        *self.power.lying.lock() = lying;
     }
 
     /// What a machine finds that starts again after the power went.
     pub(crate) fn after_crash(&self, random: &mut impl Rng) -> Self {
         let names = self.names.lock();
         let mut found = names.durable.clone();
+        // A file system with a journal makes a prefix of them durable; one without, any.
+        let journal = random.random_bool(0.5);
         let kept = random.random_range(0..=names.pending.len());
-        names.pending[..kept].iter().for_each(|change| change.apply(&mut found));
+        for (at, change) in names.pending.iter().enumerate() {
+            if if journal { at < kept } else { random.random_bool(0.5) } {
+                change.apply(&mut found);
+            }
+        }
         let power = Arc::new(Power::default());
         *power.lying.lock() = *self.power.lying.lock();
         let after = found.iter().map(|(name, file)| (name.clone(), file.after_crash(random, power.clone())));
         Self { names: Mutex::new(Names::settled(after.collect())), power }
-    }
-
-    /// A copy of which everything is durable, with one bit of one file flipped.
-    #[cfg(test)]
-    pub(crate) fn with_bit_flipped(&self, name: &str, bit: usize) -> Self {
-        let power = Arc::new(Power::default());
-        let copy = |(name, file): (&String, &Arc<CrashFile>)| (name.clone(), file.settled(power.clone()));
-        let files: BTreeMap<_, _> = self.names.lock().current.iter().map(copy).collect();
-        files[name].content.lock().durable[bit / 8] ^= 1 << (bit % 8);
-        files[name].content.lock().current[bit / 8] ^= 1 << (bit % 8);
-        Self { names: Mutex::new(Names::settled(files)), power }
-    }
-
-    /// Bytes of a file up to the last that is not zero.
-    #[cfg(test)]
-    pub(crate) fn written(&self, name: &str) -> usize {
-        let names = self.names.lock();
-        let content = names.current[name].content.lock();
-        content.current.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
     }
 }
 
@@ -110,10 +114,11 @@ impl Change {
     fn apply(&self, names: &mut BTreeMap<String, Arc<CrashFile>>) {
         match self {
             Self::Put(name, file) => drop(names.insert(name.clone(), file.clone())),
-            Self::Rename(from, to) => {
-                if let Some(file) = names.remove(from) {
-                    names.insert(to.clone(), file);
+            Self::Rename { from, to, file } => {
+                if names.get(from).is_some_and(|found| Arc::ptr_eq(found, file)) {
+                    names.remove(from);
                 }
+                names.insert(to.clone(), file.clone());
             }
             Self::Remove(name) => drop(names.remove(name)),
         }
@@ -143,20 +148,17 @@ impl CrashFile {
                 found[range.clone()].copy_from_slice(&content.current[range]);
             }
         }
-        let content = Content { durable: found.clone(), current: found, dirty: BTreeSet::new() };
-        Arc::new(Self { content: Mutex::new(content), power })
-    }
-
-    #[cfg(test)]
-    fn settled(&self, power: Arc<Power>) -> Arc<Self> {
-        let current = self.content.lock().current.clone();
-        let content = Content { durable: current.clone(), current, dirty: BTreeSet::new() };
+        let content = Content { durable: found.clone(), current: found, ..Content::default() };
         Arc::new(Self { content: Mutex::new(content), power })
     }
 }
 
 fn place(offset: u64) -> usize {
     usize::try_from(offset).expect("files in memory are small")
+}
+
+fn sectors(offset: usize, len: usize) -> std::ops::Range<usize> {
+    offset / SECTOR_BYTES..(offset + len).div_ceil(SECTOR_BYTES)
 }
 
 impl Volume for CrashVolume {
@@ -179,7 +181,9 @@ impl Volume for CrashVolume {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.power.use_some()?;
-        self.names.lock().change(Change::Rename(from.to_owned(), to.to_owned()));
+        let mut names = self.names.lock();
+        let file = names.current.get(from).cloned().ok_or(io::ErrorKind::NotFound)?;
+        names.change(Change::Rename { from: from.to_owned(), to: to.to_owned(), file });
         Ok(())
     }
 
@@ -213,6 +217,10 @@ impl VolumeFile for CrashFile {
         let content = self.content.lock();
         let offset = place(offset);
         let found = content.current.get(offset..offset + bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        #[cfg(test)]
+        if content.unreadable.is_some_and(|sector| sectors(offset, bytes.len()).contains(&sector)) {
+            return Err(io::Error::other("the device cannot read this sector"));
+        }
         bytes.copy_from_slice(found);
         Ok(())
     }
@@ -224,17 +232,16 @@ impl VolumeFile for CrashFile {
         if content.current.len() < end {
             content.current.resize(end, 0);
         }
+        let write = self.power.writes.fetch_add(1, Ordering::Relaxed) + 1;
+        #[cfg(test)]
+        content.note(write, sectors(offset, bytes.len()));
+        #[cfg(not(test))]
+        let _ = write;
         content.current[offset..end].copy_from_slice(bytes);
-        content.dirty.extend(offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES));
+        content.dirty.extend(sectors(offset, bytes.len()));
         drop(content);
         // A write that the power cut interrupts has reached the cache: any of its sectors may survive.
         self.power.use_some()
-    }
-
-    fn zero_from(&self, offset: u64) -> io::Result<()> {
-        let len = self.content.lock().current.len();
-        let offset = place(offset);
-        self.write_at(offset as u64, &vec![0; len - offset])
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -105,12 +105,6 @@ impl VolumeFile for LocalFile {
         self.0.write_all_at(bytes, offset)
     }
 
-    fn zero_from(&self, offset: u64) -> io::Result<()> {
-        let len = self.len()?;
-        self.0.set_len(offset)?;
-        set_aside(&self.0, len)
-    }
-
     fn sync(&self) -> io::Result<()> {
         // The length was set, and synced with the name, when the file was made: data is all that changes later.
         self.0.sync_data()
@@ -164,15 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_aside_reads_as_zero_and_so_does_what_was_cut() {
+    fn what_is_set_aside_reads_as_zero() {
         let folder = tempfile::tempdir().unwrap();
         let volume = LocalVolume::open(folder.path()).unwrap();
         let file = volume.create("f", 8192).unwrap();
         file.write_at(4000, &[7; 200]).unwrap();
-        file.zero_from(4100).unwrap();
         let mut bytes = vec![1; 8192];
         volume.open("f").unwrap().read_at(0, &mut bytes).unwrap();
-        let expected = |at: usize| if (4000..4100).contains(&at) { 7 } else { 0 };
+        let expected = |at: usize| if (4000..4200).contains(&at) { 7 } else { 0 };
         assert!(bytes.iter().enumerate().all(|(at, byte)| *byte == expected(at)));
     }
 }
