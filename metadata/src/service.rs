@@ -36,7 +36,9 @@ use weft_metadata_proto::v1::{
 };
 use weft_metadata_state::{Command, Outcome};
 use weft_transport::{Peer, Refusal, RefusalCode, Routes};
-use weft_types::{EndpointId, HolderGrant, HolderId, HolderKey, LogTime, MemberId, NodeId, Role, Roster, ShardId};
+use weft_types::{
+    EndpointId, Generation, HolderGrant, HolderId, HolderKey, LogTime, MemberId, NodeId, Role, Roster, ShardId,
+};
 
 use self::liveness::Liveness;
 use self::reports::{Folder, ReportError};
@@ -181,7 +183,7 @@ impl Service {
     }
 
     async fn report(&self, peer: &Peer, request: ReportRequest) -> Answer<Reply<Vec<ReportAck>>> {
-        self.check_holders(peer, request.reports.iter().map(|report| report.holder))?;
+        self.check_holders(peer, request.reports.iter().map(|report| (report.holder, report.generation)))?;
         if self.group.leadership().is_none() {
             return Ok(Reply::NotLeader { leader: self.group.leader_addr() });
         }
@@ -199,7 +201,7 @@ impl Service {
     #[expect(clippy::unused_async, reason = "handlers have one shape")]
     async fn digests(&self, peer: &Peer, request: DigestsRequest) -> Answer<Reply<Option<HolderDigests>>> {
         let DigestsRequest { holder, generation, groups, .. } = request;
-        self.check_holders(peer, std::iter::once(holder))?;
+        self.check_holders(peer, std::iter::once((holder, generation)))?;
         if self.group.leadership().is_none() {
             return Ok(Reply::NotLeader { leader: self.group.leader_addr() });
         }
@@ -255,10 +257,14 @@ impl Service {
         known.is_none_or(|known| known.node.as_ref().is_some_and(|node| node.name() == &peer.name))
     }
 
-    /// Every holder is the peer's, or is gone, which the directory answers as fenced.
-    fn check_holders(&self, peer: &Peer, holders: impl Iterator<Item = HolderId>) -> Result<(), Refusal> {
+    /// Every holder is the peer's, or that life of its number is over, which the directory answers as fenced: the number may be
+    /// another's by now, and who held it before has yet to hear.
+    fn check_holders(&self, peer: &Peer, holders: impl Iterator<Item = (HolderId, Generation)>) -> Result<(), Refusal> {
         let roster = &self.group.machine.glance().roster;
-        for grant in holders.filter_map(|holder| roster.holders.get(&holder)) {
+        let granted = |(holder, generation): (HolderId, Generation)| {
+            roster.holders.get(&holder).filter(|grant| grant.generation == generation)
+        };
+        for grant in holders.filter_map(granted) {
             let node = match &grant.key {
                 HolderKey::Node { node, .. } => Some(node),
                 HolderKey::Device { endpoint, .. } => {

@@ -8,6 +8,7 @@
 //! A simulation runs on one thread: a current-thread runtime with a paused clock, and a [`Simulation`] for as long as it
 //! lives.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -148,6 +149,12 @@ impl Member {
             applied: self.running.group.machine.state().index(),
             well: metrics.running_state.is_ok(),
         }
+    }
+
+    /// Who votes in its group, as far as it knows.
+    #[must_use]
+    pub fn voters(&self) -> BTreeSet<u64> {
+        self.running.group.metrics().membership_config.membership().voter_ids().collect()
     }
 
     /// Looks at its directory, and the log index of which that is the state.

@@ -1,9 +1,10 @@
 //! Reports: numbered, fenced, folded.
 
-use weft_index::ReportAck;
+use weft_index::{Digests, ReportAck};
+use weft_metadata_proto::v1::{DigestsRequest, LeaveRequest, method};
 use weft_types::{Generation, Role};
 
-use crate::cluster::{Cluster, keys, stored};
+use crate::cluster::{Cluster, SHARD, keys, stored};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gaps_and_duplicates_are_told_apart() {
@@ -28,6 +29,25 @@ async fn gaps_and_duplicates_are_told_apart() {
     let found = node.lookup(leader, &keys(3)).await;
     assert_eq!(found.matches.iter().map(|found| found.blocks).collect::<Vec<_>>(), [1]);
     assert_eq!(found.matches[0].grant, again);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_had_a_number_before_is_fenced_and_not_refused() {
+    let cluster = Cluster::start(|_| {}).await;
+    let (one, two) = (cluster.caller(Role::Node, "n1"), cluster.caller(Role::Node, "n2"));
+    let before = one.join("n1", 1).await;
+    let leave = LeaveRequest { shard: SHARD, node: "n1".parse().unwrap(), incarnation: before.incarnation };
+    one.ask::<method::Leave, _>(&leave).await;
+    // Once it is swept, the number is the lowest that is free.
+    let mut incarnation = 1;
+    while two.join("n2", incarnation).await.holder != before.holder {
+        incarnation += 1;
+    }
+    assert_eq!(one.report(vec![stored(&before, 1)]).await, [ReportAck::Fenced]);
+    let (holder, generation) = (before.holder, before.generation);
+    let groups = [0; Digests::GROUPS];
+    let digests = DigestsRequest { shard: SHARD, holder, generation, blocks: 0, groups };
+    assert_eq!(one.ask::<method::Digests, _>(&digests).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

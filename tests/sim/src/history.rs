@@ -30,6 +30,7 @@ pub(crate) async fn unfold(world: &mut World, steps: usize) {
         if step == FORMED_BY {
             world.turn();
         }
+        world.advance().await;
         let pause = world.random.random_range(Duration::ZERO..PAUSE_MAX);
         world.pass(pause).await;
         let now: Vec<Mend> = due.extract_if(.., |(at, _)| *at <= step).map(|(_, mend)| mend).collect();
@@ -48,7 +49,7 @@ pub(crate) async fn unfold(world: &mut World, steps: usize) {
 async fn mend(world: &mut World, mend: Mend) {
     world.chronicle.note(format_args!("{mend:?}"));
     match mend {
-        Mend::StartMember(id) if !world.members_up().contains(&id) => world.start_member(id).await,
+        Mend::StartMember(id) if world.may_start(id) => world.start_member(id).await,
         Mend::StartNode(at) if !world.nodes[at].is_up() => world.nodes[at].start(),
         Mend::StartMember(_) | Mend::StartNode(_) => {}
         Mend::Heal => world.weather.heal(),
@@ -89,7 +90,7 @@ async fn happen(world: &mut World) -> Option<(usize, Mend)> {
             }
             Some((soon, Mend::StartNode(at)))
         }
-        76..86 => {
+        76..85 => {
             let up = world.members_up();
             let random = up.choose(&mut world.random).copied();
             let victim = if world.random.random_bool(0.6) { world.leader().or(random) } else { random }?;
@@ -102,7 +103,15 @@ async fn happen(world: &mut World) -> Option<(usize, Mend)> {
             }
             Some((soon, Mend::StartMember(victim)))
         }
-        86..97 => {
+        85..89 => {
+            world.change_group();
+            None
+        }
+        89..91 => {
+            world.hand_over();
+            None
+        }
+        91..98 => {
             cut(world);
             Some((soon, Mend::Heal))
         }

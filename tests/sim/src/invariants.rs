@@ -11,6 +11,7 @@ pub(crate) mod no_acknowledged_fact_is_lost;
 pub(crate) mod replicas_apply_the_same;
 pub(crate) mod the_audit_names_each_request_once;
 pub(crate) mod the_follower_equals_the_directory_once_quiet;
+pub(crate) mod the_group_is_as_it_was_changed;
 pub(crate) mod the_index_equals_the_holdings_once_quiet;
 pub(crate) mod what_is_committed_never_changes;
 

@@ -1,6 +1,8 @@
 //! The world: members on disks that crash, nodes and a router, on a network with weather, in virtual time.
 
-use std::collections::BTreeMap;
+mod membership;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +19,7 @@ use weft_transport::memory::Network;
 use weft_transport::{Fabric, Peer, Target};
 use weft_types::{ByteSize, IndexKey, MemberId, Role, ShardId};
 
+use self::membership::Membership;
 use crate::accounts::Accounts;
 use crate::chronicle::Chronicle;
 use crate::invariants::the_index_equals_the_holdings_once_quiet::Holdings;
@@ -30,6 +33,12 @@ const REST_WITHIN: Duration = Duration::from_secs(30);
 /// Looks in a row, one each 50 ms, at which nobody had anything to say: longer than a lease, after which a node that was taken
 /// for dead has heard of it.
 const QUIET_LOOKS: usize = 60;
+
+/// How long a change of the group may take on top: one to go and the same to come back, with a snapshot.
+const CHANGED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Members that may join those of the beginning.
+const SPARE_MEMBERS: u64 = 2;
 
 /// Blocks that there are, and prefixes made of them.
 const BLOCKS: usize = 120;
@@ -60,7 +69,15 @@ impl Default for Guards {
 struct Seat {
     addr: SocketAddr,
     disk: Disk,
+    place: Place,
     alive: Option<(Member, Witness)>,
+}
+
+/// Whether a member is, or is to be, part of the group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    In,
+    Out,
 }
 
 /// A router: nothing but a follower.
@@ -79,6 +96,9 @@ pub(crate) struct World {
     invariants: Arc<Invariants>,
     network: Network,
     seats: BTreeMap<u64, Seat>,
+    /// Members of the beginning.
+    founders: u64,
+    membership: Membership,
     pub(crate) nodes: Vec<Node>,
     accounts: Accounts,
     guards: Guards,
@@ -117,9 +137,11 @@ impl World {
         let blocks: Vec<IndexKey> = (0..BLOCKS).map(|_| IndexKey::from_bytes(random.random())).collect();
         let prefixes = blocks.chunks(PREFIX_BLOCKS).map(<[IndexKey]>::to_vec).collect();
         let seat = |id: u64| {
-            (id, Seat { addr: addr(u8::try_from(id).expect("few members")), disk: Disk::default(), alive: None })
+            let place = if id <= members { Place::In } else { Place::Out };
+            let addr = addr(u8::try_from(id).expect("few members"));
+            (id, Seat { addr, disk: Disk::default(), place, alive: None })
         };
-        let seats: BTreeMap<u64, Seat> = (1..=members).map(seat).collect();
+        let seats: BTreeMap<u64, Seat> = (1..=members + SPARE_MEMBERS).map(seat).collect();
         let surroundings = Surroundings {
             network: network.clone(),
             members: seats.values().map(|seat| seat.addr).collect(),
@@ -138,6 +160,8 @@ impl World {
         };
         let operators = (0..OPERATORS).map(operator).collect();
         let accounts = Accounts::new(operators, &surroundings.members, &mut random);
+        let fabric = network.bind(addr(140), peer(Role::Admin, "group"));
+        let client = MetadataClient::new(fabric, surroundings.members.clone()).with_jitter(random.random());
         let mut world = Self {
             random,
             chronicle,
@@ -145,6 +169,8 @@ impl World {
             invariants,
             network,
             seats,
+            founders: members,
+            membership: Membership::new(client),
             nodes,
             accounts,
             guards,
@@ -162,13 +188,24 @@ impl World {
         world
     }
 
+    /// Members that are, or are to be, in the group.
     pub(crate) fn member_ids(&self) -> Vec<u64> {
-        self.seats.keys().copied().collect()
+        self.seats.iter().filter(|(_, seat)| seat.place == Place::In).map(|(id, _)| *id).collect()
+    }
+
+    /// A member that is in the group, and is not up.
+    pub(crate) fn may_start(&self, id: u64) -> bool {
+        self.seats.get(&id).is_some_and(|seat| seat.place == Place::In && seat.alive.is_none())
     }
 
     /// Members that are up.
     pub(crate) fn members_up(&self) -> Vec<u64> {
         self.seats.iter().filter(|(_, seat)| seat.alive.is_some()).map(|(id, _)| *id).collect()
+    }
+
+    /// Something was committed.
+    fn has_formed(&self) -> bool {
+        self.seats.values().filter_map(|seat| seat.alive.as_ref()).any(|(member, _)| member.standing().applied > 0)
     }
 
     /// Who believes to lead the latest term.
@@ -179,7 +216,9 @@ impl World {
     }
 
     fn config(&self, id: u64) -> Config {
-        let members = self.seats.iter().map(|(id, seat)| (MemberId::new(*id), seat.addr)).collect();
+        // As those knew who wrote it: who joined later is not in it, but for the member itself.
+        let known = self.seats.iter().filter(|(other, _)| **other <= self.founders || **other == id);
+        let members = known.map(|(id, seat)| (MemberId::new(*id), seat.addr)).collect();
         let identity = IdentityFiles { cert: "/".into(), key: "/".into(), ca: "/".into() };
         let mut config = Config::new(MemberId::new(id), members, "/".into(), identity);
         config.wal.segment = ByteSize::from_bytes(16 << 10);
@@ -247,7 +286,7 @@ impl World {
     pub(crate) fn addrs(&self) -> Vec<SocketAddr> {
         let members = self.seats.values().map(|seat| seat.addr);
         let nodes = self.nodes.iter().map(|node| node.addr);
-        members.chain(nodes).chain(self.accounts.addrs()).chain([addr(200)]).collect()
+        members.chain(nodes).chain(self.accounts.addrs()).chain([addr(200), addr(140)]).collect()
     }
 
     /// Operators ask for things.
@@ -301,9 +340,17 @@ impl World {
             if unwell {
                 self.crash_member(id).await;
             }
-            if self.seats[&id].alive.is_none() {
+            if self.may_start(id) {
                 self.start_member(id).await;
             }
+        }
+        let changed = tokio::time::Instant::now() + CHANGED_WITHIN;
+        while !self.membership.is_done() {
+            if tokio::time::Instant::now() > changed {
+                return self.chronicle.violated("the group answers once mended", self.membership.left());
+            }
+            self.advance().await;
+            sleep(Duration::from_millis(100)).await;
         }
         self.nodes.iter_mut().filter(|node| !node.is_up()).for_each(Node::start);
         if self.router.is_none() {
@@ -331,14 +378,15 @@ impl World {
     /// Index that every member has applied, if they are at one.
     fn applied(&self) -> Option<u64> {
         self.leader()?;
-        let mut applied = self.seats.values().map(|seat| Some(seat.alive.as_ref()?.0.standing().applied));
+        let members = self.seats.values().filter(|seat| seat.place == Place::In);
+        let mut applied = members.map(|seat| Some(seat.alive.as_ref()?.0.standing().applied));
         let first = applied.next()??;
         applied.all(|applied| applied == Some(first)).then_some(first)
     }
 
     fn swept(&self) -> bool {
         let due = |seat: &Seat| seat.alive.as_ref().is_none_or(|(member, _)| member.directory(|it, _| it.sweep_due()));
-        !self.seats.values().any(due)
+        !self.seats.values().filter(|seat| seat.place == Place::In).any(due)
     }
 
     fn unrest(&self) -> String {
@@ -359,10 +407,12 @@ impl World {
         use invariants::{
             accounts_are_linearisable, divergence_returns_to_zero_once_quiet, no_acknowledged_fact_is_lost,
             replicas_apply_the_same, the_audit_names_each_request_once, the_follower_equals_the_directory_once_quiet,
-            the_index_equals_the_holdings_once_quiet,
+            the_group_is_as_it_was_changed, the_index_equals_the_holdings_once_quiet,
         };
-        let members = || self.seats.iter().filter_map(|(id, seat)| Some((*id, &seat.alive.as_ref()?.0)));
+        let placed = || self.seats.iter().filter(|(_, seat)| seat.place == Place::In);
+        let members = || placed().filter_map(|(id, seat)| Some((*id, &seat.alive.as_ref()?.0)));
         replicas_apply_the_same::compare(members(), &self.chronicle);
+        let expected: BTreeSet<u64> = self.member_ids().into_iter().collect();
         self.accounts.record(|record| {
             accounts_are_linearisable::check(record, members(), &self.chronicle);
             for (id, member) in members() {
@@ -372,6 +422,7 @@ impl World {
         let mut held = Holdings::new();
         self.nodes.iter().for_each(|node| node.held(&mut held));
         for (id, member) in members() {
+            the_group_is_as_it_was_changed::check(id, member, &expected, &self.chronicle);
             the_index_equals_the_holdings_once_quiet::check(id, member, &self.blocks, &held, &self.chronicle);
             self.invariants.acknowledged(|acknowledged| acknowledged.check(id, member, &self.chronicle));
             if let Some(router) = &self.router {
