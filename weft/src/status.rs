@@ -7,11 +7,15 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::{Value, json};
 use weft_metadata_client::MetadataClient;
+use weft_metadata_proto::v1::StatusResponse;
 use weft_types::Roster;
 
 use crate::cluster::ClusterArgs;
 use crate::metadata::status::{Answers, ask, freshest};
 use crate::table::{Table, mib};
+
+/// Holders that are listed in text: two screens; a fleet has thousands.
+const HOLDERS_SHOWN_MAX: usize = 64;
 
 /// Longest wait for the roster.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -65,6 +69,7 @@ fn as_json(answers: &Answers, roster: &Roster) -> Value {
         "holders": roster.holders.values().map(|grant| json!({
             "holder": grant.holder, "key": grant.key.to_string(), "generation": grant.generation,
             "incarnation": grant.incarnation,
+            "blocks": fresh.and_then(|status| status.by_holder.get(&grant.holder)),
         })).collect::<Vec<_>>(),
         "blocks": fresh.map(|status| status.blocks),
         "tiers": fresh.map(|status| &status.tiers),
@@ -109,6 +114,7 @@ fn as_text(answers: &Answers, roster: &Roster) -> String {
         text.push('\n');
     }
     if let Some(status) = freshest(answers) {
+        text.push_str(&by_holder(status, roster));
         let mut tiers = Table::new(&["tier", "holders", "blocks"]);
         let by_tier: BTreeMap<_, _> = status.tiers.iter().collect();
         for (tier, held) in by_tier {
@@ -118,4 +124,71 @@ fn as_text(answers: &Answers, roster: &Roster) -> String {
         text.push_str(&format!("{} distinct blocks\n", status.blocks));
     }
     text
+}
+
+/// Who holds how much, as it is listed.
+fn by_holder(status: &StatusResponse, roster: &Roster) -> String {
+    let mut table = Table::new(&["holder", "number", "life", "boot", "blocks"]);
+    for grant in roster.holders.values().take(HOLDERS_SHOWN_MAX) {
+        // Granted since the status was asked for.
+        let blocks = status.by_holder.get(&grant.holder).map_or("?".to_owned(), ToString::to_string);
+        table.row([
+            grant.key.to_string(),
+            grant.holder.to_string(),
+            grant.generation.to_string(),
+            grant.incarnation.to_string(),
+            blocks,
+        ]);
+    }
+    let more = match roster.holders.len().saturating_sub(HOLDERS_SHOWN_MAX) {
+        0 => String::new(),
+        more => format!("and {more} more: --json lists them\n"),
+    };
+    format!("{table}{more}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_metadata_proto::v1::MemberState;
+    use weft_types::{Generation, HolderGrant, HolderId, HolderKey, Incarnation, LogTime, MemberId, Tier};
+
+    use super::*;
+
+    #[test]
+    fn holders_are_listed_with_their_blocks_up_to_a_bound() {
+        let grant = |number: u32| HolderGrant {
+            key: HolderKey::Node { node: format!("n{number:03}").parse().unwrap(), tier: Tier::Host },
+            holder: HolderId::new(number),
+            generation: Generation::new(2),
+            incarnation: Incarnation::new(1),
+        };
+        let holders = (0..HOLDERS_SHOWN_MAX as u32 + 3).map(|number| (HolderId::new(number), grant(number))).collect();
+        let roster = Roster { holders, ..Roster::default() };
+        let status = StatusResponse {
+            member: MemberId::new(1),
+            state: MemberState::Leader,
+            leader: None,
+            leader_addr: None,
+            term: 1,
+            last_log: 1,
+            committed: 1,
+            applied: 1,
+            snapshot: None,
+            log_bytes: 0,
+            log_time: LogTime::ZERO,
+            members: vec![],
+            blocks: 0,
+            refused_blocks: 0,
+            tiers: BTreeMap::new(),
+            nodes: 0,
+            endpoints: 0,
+            by_holder: [(HolderId::new(0), 35)].into(),
+            tenants: 0,
+            leases: 0,
+            leased_blocks: 0,
+        };
+        let text = by_holder(&status, &roster);
+        assert!(text.contains("n000/host       0     2     1      35\nn001/host       1     2     1  ?\n"), "{text}");
+        assert!(text.contains("\nand 3 more: --json lists them\n"), "{text}");
+    }
 }
