@@ -14,12 +14,13 @@ use parking_lot::Mutex;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
-use weft_metadata_client::MetadataClient;
+use weft_metadata_client::{MetadataClient, MetadataError};
 use weft_transport::Fabric;
 use weft_types::{ApiKey, IndexKey, KeyId, LeaseId, Name, OperatorAction, RequestId, TenantId, TenantSettings};
 
 use self::model::{Action, Answer, Settings, Tag};
 use self::record::{Record, Request};
+use crate::chronicle::Chronicle;
 
 /// How long an operator waits for an answer: longer than an election, or shorter.
 const DEADLINES: [Duration; 2] = [Duration::from_secs(3), Duration::from_millis(300)];
@@ -54,6 +55,7 @@ struct Operator {
     client: MetadataClient,
     addr: SocketAddr,
     busy: Arc<AtomicBool>,
+    chronicle: Arc<Chronicle>,
 }
 
 /// A block that no other lease has first.
@@ -85,12 +87,18 @@ fn key(tenant: usize, number: usize) -> KeyId {
 
 impl Accounts {
     /// Nobody has asked for anything yet. Each operator is at its own fabric.
-    pub(crate) fn new(fabrics: Vec<(Name, Fabric)>, members: &[SocketAddr], random: &mut ChaCha8Rng) -> Self {
+    pub(crate) fn new(
+        fabrics: Vec<(Name, Fabric)>,
+        members: &[SocketAddr],
+        random: &mut ChaCha8Rng,
+        chronicle: &Arc<Chronicle>,
+    ) -> Self {
         let operator = |(name, fabric): (Name, Fabric)| Operator {
             name,
             addr: fabric.local_addr(),
             client: MetadataClient::new(fabric, members.to_vec()).with_jitter(random.random()),
             busy: Arc::default(),
+            chronicle: Arc::clone(chronicle),
         };
         Self { operators: fabrics.into_iter().map(operator).collect(), record: Arc::default(), tags: 0 }
     }
@@ -177,12 +185,16 @@ impl Accounts {
         request: RequestId,
         deadline: Duration,
     ) {
-        let Operator { name, client, busy, .. } = &self.operators[at];
+        let Operator { name, client, busy, chronicle, .. } = &self.operators[at];
         let (by, client, busy, record) = (name.clone(), client.clone(), Arc::clone(busy), Arc::clone(&self.record));
+        let chronicle = Arc::clone(chronicle);
         busy.store(true, Ordering::Relaxed);
         tokio::spawn(async move {
             let began = record.lock().now();
             let operated = client.operate_as(request, asked, deadline).await;
+            if let Err(MetadataError::Unavailable { .. }) = &operated {
+                chronicle.note(format_args!("{by} was not answered within {deadline:?}"));
+            }
             record.lock().asked(Request { tenant: tenant(of), by, request, began, action }, operated);
             busy.store(false, Ordering::Relaxed);
         });

@@ -159,7 +159,7 @@ impl World {
             (peer.name.clone(), network.bind(addr(150 + number), peer))
         };
         let operators = (0..OPERATORS).map(operator).collect();
-        let accounts = Accounts::new(operators, &surroundings.members, &mut random);
+        let accounts = Accounts::new(operators, &surroundings.members, &mut random, &surroundings.chronicle);
         let fabric = network.bind(addr(140), peer(Role::Admin, "group"));
         let client = MetadataClient::new(fabric, surroundings.members.clone()).with_jitter(random.random());
         let mut world = Self {

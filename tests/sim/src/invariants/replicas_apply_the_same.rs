@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 
+use weft_index::DirectoryChange;
 use weft_metadata::testing::{Member, Seen};
 use weft_metadata_state::{Applied, Outcome};
 use weft_types::Checksum;
@@ -53,6 +54,11 @@ pub(crate) fn summary(seen: &Seen<'_>) -> String {
     match seen.applied {
         None => "-".to_owned(),
         Some(Applied { outcome: Outcome::Reports(acks), .. }) => format!("{acks:?}"),
+        Some(Applied { outcome: Outcome::Done, changes })
+            if changes.iter().any(|change| matches!(change, DirectoryChange::Lease(_, None))) =>
+        {
+            "leases end".to_owned()
+        }
         Some(Applied { outcome, changes }) => format!("{outcome:?}, {} changes", changes.len()),
     }
 }
