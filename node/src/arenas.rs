@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_attach::{Geometry, GeometryError, Region, RegionError};
-use weft_store::{Arena, BudgetError, MemoryBudget, PinnedBlock, TierChange};
+use weft_store::{Arena, BudgetError, LeasedKeys, MemoryBudget, PinnedBlock, TierChange};
 use weft_types::{BlockHash, ByteSize, Contract, ContractConflict};
 
 /// Why an engine's contract has no arena.
@@ -47,6 +47,8 @@ struct Inner {
     orphaned: Vec<TierChange>,
     /// They were too many to keep.
     orphans_lost: bool,
+    /// What leases pin.
+    leased: Arc<LeasedKeys>,
 }
 
 struct Entry {
@@ -118,8 +120,20 @@ impl Arenas {
         );
         let changed = Arc::clone(&self.changed);
         let arena = Arena::new(contract.clone(), region, share, Box::new(move || changed()));
+        arena.tier().set_leased(Arc::clone(&inner.leased));
         populate(&arena, self.populated.clone());
         Ok(arena)
+    }
+
+    /// From now on these are the blocks that leases pin.
+    pub(crate) fn set_leased(&self, leased: Arc<LeasedKeys>) {
+        let arenas: Vec<_> = {
+            let mut inner = self.inner.lock();
+            inner.leased = Arc::clone(&leased);
+            inner.arenas.iter().map(|entry| Arc::clone(&entry.arena)).collect()
+        };
+        // Outside the lock: each walks over its slots.
+        arenas.iter().for_each(|arena| arena.set_leased(Arc::clone(&leased)));
     }
 
     /// Resolves when the arena has slots to offer: a few milliseconds after it was made.

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use weft_metadata_client::Follower;
-use weft_store::Arena;
+use weft_store::{Arena, LeasedKeys};
 use weft_transport::{Peer, Refusal, RefusalCode};
 use weft_types::rpc::Method;
-use weft_types::{BlockHash, ContractId, IndexKey, control_message};
+use weft_types::{BlockHash, ContractId, control_message};
 
 use crate::arenas::Arenas;
+use crate::leases;
 
 /// Longest wait to hear of the leases that an operator knows of: a watch brings them within milliseconds, or another member is
 /// followed after three seconds of silence.
@@ -57,16 +58,16 @@ pub struct ClearResponse {
 
 control_message!(ClearRequest, ClearResponse);
 
-/// Drops what is asked for. `leases`: who knows what is pinned.
+/// Drops what is asked for. `followed`: who knows what is pinned.
 pub(crate) async fn clear(
     arenas: Arc<Arenas>,
-    leases: Follower,
+    followed: Follower,
     peer: Peer,
     request: ClearRequest,
 ) -> Result<ClearResponse, Refusal> {
     let pinned = match request.pins {
-        Some(as_of) => pinned(&leases, as_of).await?,
-        None => HashSet::new(),
+        Some(as_of) => pinned(&followed, as_of).await?,
+        None => LeasedKeys::new(),
     };
     let force = request.pins.is_none();
     let clearing = tokio::task::spawn_blocking(move || drop_blocks(&arenas, &pinned, &request));
@@ -79,19 +80,19 @@ pub(crate) async fn clear(
 }
 
 /// Blocks that are not to be dropped.
-async fn pinned(leases: &Follower, as_of: u64) -> Result<HashSet<IndexKey>, Refusal> {
-    if tokio::time::timeout(LEASES_WITHIN, leases.reached(as_of)).await.is_err() {
+async fn pinned(followed: &Follower, as_of: u64) -> Result<LeasedKeys, Refusal> {
+    if tokio::time::timeout(LEASES_WITHIN, followed.reached(as_of)).await.is_err() {
         let message = format!(
             "this node knows which blocks are pinned as of log index {:?}, and {as_of} is asked for: try again once it hears from \
              metadata, or insist with --force",
-            leases.log_index(),
+            followed.log_index(),
         );
         return Err(Refusal::new(RefusalCode::Overloaded, message));
     }
-    Ok(leases.accounts().leases.values().flat_map(|lease| lease.prefix.iter().copied()).collect())
+    Ok(leases::keys(&followed.accounts()))
 }
 
-fn drop_blocks(arenas: &Arenas, pinned: &HashSet<IndexKey>, request: &ClearRequest) -> ClearResponse {
+fn drop_blocks(arenas: &Arenas, pinned: &LeasedKeys, request: &ClearRequest) -> ClearResponse {
     let wanted: Option<HashSet<&BlockHash>> = request.blocks.as_ref().map(|blocks| blocks.iter().collect());
     let mut cleared = ClearResponse { removed: 0, leased: 0, held: 0 };
     let all = arenas.all();

@@ -14,6 +14,7 @@
 //! - a block is served only if all 32 bytes of its hash agree; what came from a peer was checked against its writer's
 //!   checksum before it could be found;
 //! - engines never wait for metadata but at a first attach, and then two seconds at most;
+//! - what a lease pins is not evicted, as long as leases pin no more than half of a contract's memory here;
 //! - whatever fails, costs one deadline and then nothing for a while, and ends in a miss.
 //!
 //! # Absent on purpose, until their issues come
@@ -26,6 +27,7 @@ mod clear;
 mod config;
 mod directory;
 mod fetch;
+mod leases;
 mod metrics;
 mod node;
 mod quarantine;

@@ -212,7 +212,7 @@ impl Holdings {
             )?,
             slots: gauge(
                 "weft_node_host_slots",
-                "Slots of the host tier, by state; pinned ones are complete too.",
+                "Slots of the host tier, by state; pinned and leased ones are complete too.",
                 "state",
             )?,
             memory: gauge("weft_node_memory_bytes", "Shared memory: given to arenas, or left.", "use")?,
@@ -227,6 +227,7 @@ impl Holdings {
             let held = arena.tier().held();
             total.complete += held.complete;
             total.pinned += held.pinned;
+            total.leased += held.leased;
             total.reserved += held.reserved;
             total.evicting += held.evicting;
             total.evicted += held.evicted;
@@ -240,6 +241,7 @@ impl Holdings {
         set(&self.bytes, Tier::Device.as_str(), device_bytes);
         set(&self.slots, "complete", total.complete as u64);
         set(&self.slots, "pinned", total.pinned as u64);
+        set(&self.slots, "leased", total.leased as u64);
         set(&self.slots, "reserved", total.reserved as u64);
         set(&self.slots, "evicting", total.evicting as u64);
         let (left, all) = (self.arenas.budget().left().bytes(), self.arenas.budget().total().bytes());

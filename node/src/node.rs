@@ -26,6 +26,7 @@ use crate::clear;
 use crate::config::Config;
 use crate::directory::MetadataDirectory;
 use crate::fetch::{Fetcher, Patience};
+use crate::leases;
 use crate::metrics::{Holdings, Metrics};
 use crate::quarantine::Quarantine;
 use crate::report::{Reporter, Terms};
@@ -136,6 +137,7 @@ impl Node {
         let cluster = fabric.as_ref().filter(|_| !config.metadata.is_empty()).map(|fabric| {
             let metadata = MetadataClient::new(fabric.control.clone(), config.metadata.clone());
             let leases = metadata.follow_accounts(FollowerMetrics::register(&telemetry.registry));
+            leases::keep(&leases, Arc::clone(&arenas), &tasks, &stop);
             serve_operators(&fabric.control, &arenas, leases);
             let spec = node_spec(&config, boot.incarnation, fabric);
             let reporter = Reporter::spawn(
@@ -345,6 +347,7 @@ fn state(shared: &Shared) -> serde_json::Value {
             "huge_pages": arena.region().is_huge(),
             "complete": held.complete,
             "pinned": held.pinned,
+            "leased": held.leased,
             "reserved": held.reserved,
             "evicting": held.evicting,
             "evicted": held.evicted,

@@ -11,14 +11,14 @@ use parking_lot::{Mutex, MutexGuard};
 use weft_attach::{BorrowError, Region, RegionError, SlotIndex, SlotReader, SlotRef, SlotWriter};
 use weft_types::{BlockHash, Checksum, Contract};
 
-use crate::{Cleared, HostTier, Lru, MemoryShare, Pinned, Reservation};
+use crate::{Cleared, HostTier, LeasedKeys, Lru, MemoryShare, Pinned, Reservation};
 
 /// Bytes that are faulted in before their slots are offered: 64 MiB, some 20 ms of work, so that a node takes its first
 /// blocks at once and a large arena fills in behind them.
 const POPULATE_STEP_BYTES: u64 = 64 << 20;
 
-/// Slots that are cleared while the tier is locked: some 0.2 ms at 50 ns a removal.
-const CLEAR_STEP_SLOTS: usize = 4_096;
+/// Slots that are cleared, or looked up among the leases, while the tier is locked: some 0.2 ms at 50 ns each.
+const STEP_SLOTS: usize = 4_096;
 
 /// A region and its tier.
 pub struct Arena {
@@ -117,14 +117,26 @@ impl Arena {
         TierGuard { tier: self.tier.lock(), arena: self }
     }
 
+    /// From now on these are the blocks that leases pin: they are not evicted. In steps, as [`Arena::clear`].
+    pub fn set_leased(&self, leased: Arc<LeasedKeys>) {
+        self.tier().set_leased(leased);
+        // What is leased no longer makes room, within the bound, for what is leased now.
+        for _ in 0..2 {
+            let mut from = 0;
+            while self.tier().review_leases(from..from + STEP_SLOTS) {
+                from += STEP_SLOTS;
+            }
+        }
+    }
+
     /// Removes every complete block but those that are to be kept. In steps, so that whoever needs the tier waits for one of
     /// them at most; what is stored meanwhile may stay.
     pub fn clear(&self, mut keep: impl FnMut(&BlockHash) -> bool) -> Cleared {
         let (mut cleared, mut from) = (Cleared::default(), 0);
-        while let Some(step) = self.tier().clear(from..from + CLEAR_STEP_SLOTS, &mut keep) {
+        while let Some(step) = self.tier().clear(from..from + STEP_SLOTS, &mut keep) {
             cleared.removed += step.removed;
             cleared.kept += step.kept;
-            from += CLEAR_STEP_SLOTS;
+            from += STEP_SLOTS;
         }
         cleared
     }

@@ -13,13 +13,13 @@
 //!
 //! # Invariants
 //! - a slot is in one state, and a block has at most one slot;
-//! - a block that is pinned, reserved or being written is never evicted;
+//! - a block that is pinned, reserved or being written is never evicted, and one that a lease keeps is not while the lease lasts;
 //! - only `Complete` blocks are found, counted and reported;
 //! - every change of what is found is in the [`ChangeLog`], in order, or the log says that it overflowed.
 //!
 //! # Absent on purpose
 //! - the object tier: it will stand below [`disk`];
-//! - leases and last-copy preference: they will be an [`EvictionPolicy`].
+//! - last-copy preference: it will be an [`EvictionPolicy`].
 
 mod arena;
 mod budget;
@@ -34,4 +34,4 @@ pub use budget::{BudgetError, MemoryBudget, MemoryShare};
 pub use changes::{ChangeLog, TierChange};
 pub use ledger::{Ledger, LedgerError};
 pub use policy::{EvictionPolicy, Lru};
-pub use tier::{Cleared, Held, HostTier, Pinned, Reservation, SlotError};
+pub use tier::{Cleared, Held, HostTier, LeasedKeys, Pinned, Reservation, SlotError};

@@ -3,11 +3,13 @@
 //! Slots are counted here, not mapped: [`crate::Arena`] puts memory behind them. Callers give back only what they took (a
 //! [`crate::Ledger`] makes sure of it for engines); what is out of step is refused, never absorbed.
 
+use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use weft_attach::{SlotIndex, SlotRef};
-use weft_types::{BlockHash, Checksum};
+use weft_types::{BlockHash, Checksum, IndexKey};
 
 use crate::{ChangeLog, EvictionPolicy, TierChange};
 
@@ -40,6 +42,8 @@ pub struct Held {
     pub complete: usize,
     /// Of those, how many are pinned.
     pub pinned: usize,
+    /// Of those, how many a lease keeps from eviction.
+    pub leased: usize,
     /// Slots being written.
     pub reserved: usize,
     /// Slots whose block is gone but for its last readers.
@@ -87,13 +91,22 @@ pub struct HostTier {
     policy: Box<dyn EvictionPolicy>,
     changes: ChangeLog,
     held: Held,
+    /// Blocks that leases pin, wherever they are.
+    leased: Arc<LeasedKeys>,
+    /// Complete blocks that may not be evicted now: pinned, leased, or both.
+    kept: usize,
 }
+
+/// Blocks that leases pin, as metadata knows them.
+pub type LeasedKeys = HashSet<IndexKey>;
 
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     block: BlockHash,
     generation: u32,
     pins: u32,
+    /// A lease keeps it from eviction; of a complete block only.
+    leased: bool,
     state: State,
 }
 
@@ -111,7 +124,7 @@ impl HostTier {
     /// at everything is cheaper.
     #[must_use]
     pub fn new(slots: u32, policy: Box<dyn EvictionPolicy>) -> Self {
-        let vacant = Slot { block: BlockHash::ROOT, generation: 0, pins: 0, state: State::Free };
+        let vacant = Slot { block: BlockHash::ROOT, generation: 0, pins: 0, leased: false, state: State::Free };
         Self {
             slots: vec![vacant; slots as usize],
             blocks: HashMap::new(),
@@ -121,6 +134,8 @@ impl HostTier {
             policy,
             changes: ChangeLog::new(slots as usize),
             held: Held::default(),
+            leased: Arc::default(),
+            kept: 0,
         }
     }
 
@@ -164,6 +179,9 @@ impl HostTier {
         let block = slot.block;
         self.held.reserved -= 1;
         self.held.complete += 1;
+        if !self.leased.is_empty() {
+            self.review(at.slot.index());
+        }
         self.policy.insert(at.slot);
         self.changes.push(TierChange::Stored(block));
         Ok(())
@@ -194,6 +212,7 @@ impl HostTier {
         slot.pins = slot.pins.checked_add(1)?;
         if slot.pins == 1 {
             self.held.pinned += 1;
+            self.kept += usize::from(!slot.leased);
         }
         Some(Pinned { slot: SlotRef { slot: index, generation: slot.generation }, checksum })
     }
@@ -218,9 +237,12 @@ impl HostTier {
     pub fn unpin(&mut self, at: SlotRef) -> Result<(), SlotError> {
         let slot = self.current(at)?;
         slot.pins = slot.pins.checked_sub(1).ok_or(SlotError::NotPinned(at))?;
-        let (pins, state) = (slot.pins, slot.state);
+        let (pins, leased, state) = (slot.pins, slot.leased, slot.state);
         match state {
-            State::Complete(_) if pins == 0 => self.held.pinned -= 1,
+            State::Complete(_) if pins == 0 => {
+                self.held.pinned -= 1;
+                self.kept -= usize::from(!leased);
+            }
             State::Evicting if pins == 0 => {
                 self.held.evicting -= 1;
                 self.release_slot(at.slot);
@@ -253,6 +275,9 @@ impl HostTier {
         self.held.complete -= 1;
         self.changes.push(TierChange::Removed(*block));
         let slot = &mut self.slots[index.index()];
+        let leased = std::mem::take(&mut slot.leased);
+        self.held.leased -= usize::from(leased);
+        self.kept -= usize::from(leased || slot.pins > 0);
         if slot.pins > 0 {
             slot.state = State::Evicting;
             self.held.pinned -= 1;
@@ -261,6 +286,42 @@ impl HostTier {
             self.release_slot(index);
         }
         true
+    }
+
+    /// From now on these are the blocks that leases pin. Those that are here already are looked at by
+    /// [`HostTier::review_leases`].
+    pub fn set_leased(&mut self, leased: Arc<LeasedKeys>) {
+        self.leased = leased;
+    }
+
+    /// Has leases keep the blocks in these slots, or no longer. At most half of all slots are kept: beyond that, stores of
+    /// everybody else would find no room. `false`: there are no such slots.
+    pub fn review_leases(&mut self, slots: Range<usize>) -> bool {
+        let end = slots.end.min(self.slots.len());
+        (slots.start..end).for_each(|slot| self.review(slot));
+        slots.start < end
+    }
+
+    fn review(&mut self, index: usize) {
+        let half = self.slots.len() / 2;
+        let slot = &mut self.slots[index];
+        if !matches!(slot.state, State::Complete(_)) {
+            return;
+        }
+        let wanted = self.leased.contains(&slot.block.index_key());
+        match (slot.leased, wanted) {
+            (false, true) if self.held.leased < half => {
+                slot.leased = true;
+                self.held.leased += 1;
+                self.kept += usize::from(slot.pins == 0);
+            }
+            (true, false) => {
+                slot.leased = false;
+                self.held.leased -= 1;
+                self.kept -= usize::from(slot.pins == 0);
+            }
+            _ => {}
+        }
     }
 
     /// Removes the complete blocks in these slots but for those that are to be kept, which it counts. `None`: there are no
@@ -319,12 +380,12 @@ impl HostTier {
             self.fresh += 1;
             return Some(SlotIndex(self.fresh - 1));
         }
-        // Nothing to look for: spares a walk over a tier that is pinned whole.
-        if self.held.pinned == self.held.complete {
+        // Nothing to look for: spares a walk over a tier that is kept whole.
+        if self.kept == self.held.complete {
             return None;
         }
         let slots = &self.slots;
-        let victim = self.policy.victim(&|slot| slots[slot.index()].pins == 0)?;
+        let victim = self.policy.victim(&|slot| slots[slot.index()].pins == 0 && !slots[slot.index()].leased)?;
         let block = self.slots[victim.index()].block;
         self.remove(&block);
         self.held.evicted += 1;

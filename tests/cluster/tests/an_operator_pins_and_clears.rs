@@ -1,5 +1,5 @@
 //! An operator's day: a tenant and its key, who has a prompt, a pin that holds against clearing, clearing for good, and all of
-//! it on record.
+//! it on record. And memory that runs short takes everything but what is pinned.
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 use serde_json::{Value, json};
@@ -21,13 +21,60 @@ fn over_nodes(cleared: &Value, what: &str) -> u64 {
     cleared["nodes"].as_array().unwrap().iter().filter_map(|node| node[what].as_u64()).sum()
 }
 
+/// A prompt that no other number has, and its file.
+fn prompt(cluster: &Cluster, number: u32) -> (String, String) {
+    let text: String = (0..300).map(|word| format!("word{number}x{word} is here ")).collect();
+    let file = cluster.state().join(format!("prompt-{number}.txt"));
+    std::fs::write(&file, &text).unwrap();
+    (text, file.to_str().unwrap().to_owned())
+}
+
+/// Has an engine compute and store a prompt.
+fn serve(url: &str, text: &str) -> Value {
+    let body = json!({ "model": "sim-8b", "prompt": text, "max_tokens": 1 });
+    let (status, answer) = post(&format!("{url}/v1/completions"), &body).unwrap();
+    assert_eq!(status, 200, "{answer}");
+    answer
+}
+
+#[test]
+fn a_pinned_prompt_is_not_evicted() {
+    // Blocks of 16 KiB: 128 fit.
+    let cluster = Cluster::start(&["--host-memory", "2MiB"]).unwrap();
+    cluster.operator(&["tenant", "add", "demo", "--unsalted"]).unwrap();
+    let (engine, pinned, first) = (cluster.engine(1), prompt(&cluster, 0), prompt(&cluster, 1));
+    let held = |file: &str| {
+        let found = cluster.operator(&["lookup", "--prompt", file]).unwrap();
+        (held_by_nodes(&found), found["prefixes"][0]["blocks"].as_u64().unwrap())
+    };
+    let whole = |file: &str| {
+        let (held, all) = held(file);
+        Ok((held == all).then_some(all))
+    };
+    serve(&engine, &pinned.0);
+    let blocks = await_that("the prompt is found", || whole(&pinned.1)).unwrap();
+    assert!((10..60).contains(&blocks), "{blocks} blocks, at most half of a node's");
+    cluster.operator(&["pin", "--tenant", "demo", "--for", "1h", "--prompt", &pinned.1]).unwrap();
+    await_that("the node knows of the pin", || {
+        let (_, state) = get(&format!("http://{}.21:7411/state", cluster.subnet()))?;
+        Ok((serde_json::from_str::<Value>(&state)?["arenas"][0]["leased"] == blocks).then_some(()))
+    })
+    .unwrap();
+
+    serve(&engine, &first.0);
+    await_that("the other prompt is found", || whole(&first.1)).unwrap();
+    // Three times what fits.
+    (2..2 + u32::try_from(3 * 128 / blocks).unwrap())
+        .for_each(|number| _ = serve(&engine, &prompt(&cluster, number).0));
+    await_that("what is not pinned is evicted", || Ok((held(&first.1).0 == 0).then_some(()))).unwrap();
+    assert_eq!(held(&pinned.1), (blocks, blocks));
+}
+
 #[test]
 fn a_pinned_prompt_outlives_clearing_and_goes_when_it_is_unpinned() {
     let cluster = Cluster::start(&[]).unwrap();
-    let file = cluster.state().join("prompt.txt");
-    let text: String = (0..300).map(|word| format!("word{word} is here ")).collect();
-    std::fs::write(&file, &text).unwrap();
-    let file = file.to_str().unwrap();
+    let (text, file) = prompt(&cluster, 0);
+    let file = file.as_str();
 
     cluster.operator(&["tenant", "add", "demo", "--unsalted", "--lease-blocks", "100"]).unwrap();
     let secret =
@@ -38,9 +85,7 @@ fn a_pinned_prompt_outlives_clearing_and_goes_when_it_is_unpinned() {
     let error = cluster.operator(&["pin", "--tenant", "dmo", "--for", "1h", "--prompt", file]).unwrap_err().to_string();
     assert!(error.contains("exit Some(77)") && error.contains("did you mean demo?"), "{error}");
 
-    let body = json!({ "model": "sim-8b", "prompt": text, "max_tokens": 1 });
-    let (status, answer) = post(&format!("{}/v1/completions", cluster.router()), &body).unwrap();
-    assert_eq!(status, 200, "{answer}");
+    let answer = serve(&cluster.router(), &text);
     let blocks = await_that("the prompt is found", || {
         let found = cluster.operator(&["lookup", "--prompt", file])?;
         assert_eq!(found["tokens"], answer["usage"]["prompt_tokens"], "the engine's own tokens");

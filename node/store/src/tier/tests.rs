@@ -1,6 +1,6 @@
 //! The tier against a model that is too simple to be wrong, and its invariants after every step.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use proptest::prelude::*;
 
@@ -61,6 +61,21 @@ fn clearing_takes_what_is_complete_and_not_kept_step_by_step() {
 }
 
 #[test]
+fn what_is_leased_is_not_evicted_up_to_half_of_the_tier() {
+    let mut tier = tier(6);
+    store(&mut tier, &[1, 2]);
+    lease(&mut tier, [1, 2, 3, 4, 5]);
+    store(&mut tier, &[3, 4, 5, 6]);
+    assert_eq!(tier.held().leased, 3, "half of six slots");
+    store(&mut tier, &[7, 8, 9]);
+    let left: Vec<_> = (1..=9).map(|byte| tier.contains(&hash(byte))).collect();
+    assert_eq!(left, [true, true, true, false, false, false, true, true, true], "the other half is anybody's");
+    lease(&mut tier, [9]);
+    store(&mut tier, &[10]);
+    assert!(!tier.contains(&hash(1)) && tier.contains(&hash(9)), "a lease that ended keeps nothing");
+}
+
+#[test]
 fn slots_that_are_not_ready_are_not_used() {
     let mut tier = tier(1);
     assert!(matches!(tier.reserve(&hash(1)), Reservation::Granted(_)));
@@ -104,6 +119,15 @@ enum Step {
     Remove(u8),
     Ready(u32),
     TakeChanges,
+    Lease(BTreeSet<u8>),
+}
+
+fn lease(tier: &mut HostTier, blocks: impl IntoIterator<Item = u8>) {
+    tier.set_leased(Arc::new(blocks.into_iter().map(|byte| hash(byte).index_key()).collect()));
+    // As an arena does it: in steps, and twice.
+    for _ in 0..2 {
+        assert!(tier.review_leases(0..4) && tier.review_leases(4..8) && !tier.review_leases(8..12));
+    }
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -116,9 +140,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => prop::collection::vec(block.clone(), 0..5).prop_map(Step::PinLeading),
         4 => any::<usize>().prop_map(Step::Unpin),
         1 => prop::collection::vec(block.clone(), 0..5).prop_map(Step::Touch),
-        1 => block.prop_map(Step::Remove),
+        1 => block.clone().prop_map(Step::Remove),
         1 => (0..=SLOTS).prop_map(Step::Ready),
         1 => Just(Step::TakeChanges),
+        1 => prop::collection::btree_set(block, 0..6).prop_map(Step::Lease),
     ]
 }
 
@@ -135,6 +160,10 @@ struct Model {
     /// One entry a pin that is out.
     pins: Vec<SlotRef>,
     ready: u32,
+    /// What leases pin.
+    wanted: BTreeSet<u8>,
+    /// What of it is kept for that.
+    leased: BTreeSet<u8>,
     /// What a reader of the change log believes.
     reported: HashSet<BlockHash>,
 }
@@ -152,19 +181,30 @@ impl Model {
     fn forget(&mut self, block: u8) {
         let (slot, pins) = self.complete.remove(&block).unwrap();
         self.recency.retain(|other| *other != block);
+        self.leased.remove(&block);
         if pins > 0 {
             self.evicting.push((slot, pins));
         }
     }
 
-    /// The victim by the letter: pinned blocks met on the way become recent.
+    fn may_go(&self, block: u8) -> bool {
+        self.complete[&block].1 == 0 && !self.leased.contains(&block)
+    }
+
+    fn lease_while_there_is_room(&mut self, block: u8) {
+        if self.wanted.contains(&block) && self.leased.len() < SLOTS as usize / 2 {
+            self.leased.insert(block);
+        }
+    }
+
+    /// The victim by the letter: blocks that are kept and met on the way become recent.
     fn victim(&mut self) -> Option<u8> {
-        if self.complete.values().all(|(_, pins)| *pins > 0) {
+        if !self.complete.keys().any(|block| self.may_go(*block)) {
             return None;
         }
         loop {
             let oldest = self.recency[0];
-            if self.complete[&oldest].1 == 0 {
+            if self.may_go(oldest) {
                 return Some(oldest);
             }
             self.touch(oldest);
@@ -224,6 +264,7 @@ impl Model {
                 tier.commit(slot, Checksum::from_u64(u64::from(block))).unwrap();
                 assert_eq!(tier.commit(slot, Checksum::from_u64(0)), Err(SlotError::NotReserved(slot)));
                 self.complete.insert(block, (slot, 0));
+                self.lease_while_there_is_room(block);
                 self.touch(block);
             }
             Step::Abort(pick) if !self.reserved.is_empty() => {
@@ -259,6 +300,14 @@ impl Model {
                 self.ready = self.ready.max(slots);
             }
             Step::TakeChanges => self.take_changes(tier),
+            Step::Lease(blocks) => {
+                lease(tier, blocks.iter().copied());
+                self.leased.retain(|block| blocks.contains(block));
+                self.wanted = blocks;
+                let mut by_slot: Vec<_> = self.complete.iter().map(|(block, (slot, _))| (slot.slot, *block)).collect();
+                by_slot.sort();
+                by_slot.into_iter().for_each(|(_, block)| self.lease_while_there_is_room(block));
+            }
             Step::Commit(_) | Step::Abort(_) | Step::Unpin(_) => {}
         }
     }
@@ -283,6 +332,7 @@ impl Model {
         let held = Held {
             complete: self.complete.len(),
             pinned,
+            leased: self.leased.len(),
             reserved: self.reserved.len(),
             evicting: self.evicting.len(),
             evicted: tier.held().evicted,
