@@ -52,7 +52,7 @@ fn lookup_histogram(help: &str) -> Result<Histogram, prometheus::Error> {
 
 fn cut_offs(help: &str) -> Result<IntCounterVec, prometheus::Error> {
     let vec = IntCounterVec::new(Opts::new("weft_metadata_watch_cut_offs_total", help), &["reason"])?;
-    for reason in ["lagged", "jumped", "closing", "stalled"] {
+    for reason in ["lagged", "jumped", "closing", "filter", "stalled"] {
         vec.with_label_values(&[reason]);
     }
     Ok(vec)

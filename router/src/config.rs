@@ -1,5 +1,6 @@
 //! What an operator sets.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,6 +31,9 @@ pub struct Config {
     /// comes in. What was matched least recently leaves first, `weft_follower_evicted_blocks_total` counts it. Default 2 GiB: some 35
     /// million blocks.
     pub index_bytes: ByteSize,
+    /// Names of the models whose blocks it follows, where it serves some of many: blocks in engines that serve them, and at nodes with such
+    /// an engine. A request for another model is routed by load alone. Default none: those of all.
+    pub follow_models: BTreeSet<String>,
     /// Certificate, key and CA; needed with `metadata`.
     pub identity: Option<IdentityFiles>,
     /// How an endpoint is picked. Default `weft`.
@@ -175,6 +179,7 @@ impl Default for Config {
             fabric: loopback(7420),
             metadata: Vec::new(),
             index_bytes: ByteSize::from_bytes(2 << 30),
+            follow_models: BTreeSet::new(),
             identity: None,
             policy: Policy::default(),
             priors: Priors::default(),

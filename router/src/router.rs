@@ -118,7 +118,11 @@ impl Router {
         let metrics = weft_transport::Metrics::register(&telemetry.registry);
         let fabric = Fabric::bind(config.fabric, Profile::Control, &identity, metrics)?;
         let client = MetadataClient::new(fabric.clone(), config.metadata.clone());
-        let follower = client.follow(Some(config.index_bytes), FollowerMetrics::register(&telemetry.registry));
+        let metrics = FollowerMetrics::register(&telemetry.registry);
+        let follower = match config.follow_models.is_empty() {
+            true => client.follow(Some(config.index_bytes), metrics),
+            false => client.follow_models(config.follow_models.clone(), Some(config.index_bytes), metrics),
+        };
         Self::start(config, telemetry, Arc::new(follower.clone()), Some((follower, fabric))).await
     }
 

@@ -1,5 +1,6 @@
 //! Typed calls to whoever can answer them.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -234,13 +235,25 @@ impl MetadataClient {
     /// `bytes`, if they are given: what was matched least recently leaves first. Must be called inside a tokio runtime.
     #[must_use]
     pub fn follow(&self, bytes: Option<ByteSize>, metrics: FollowerMetrics) -> Follower {
-        Follower::start(self.clone(), WatchScope::Directory, bytes, metrics)
+        Follower::start(self.clone(), WatchScope::Directory, None, bytes, metrics)
+    }
+
+    /// As [`MetadataClient::follow`], with the blocks of these models only, by name or alias: those of engines that serve them, and of
+    /// nodes at which such engines are or were.
+    #[must_use]
+    pub fn follow_models(
+        &self,
+        models: BTreeSet<String>,
+        bytes: Option<ByteSize>,
+        metrics: FollowerMetrics,
+    ) -> Follower {
+        Follower::start(self.clone(), WatchScope::Directory, Some(models), bytes, metrics)
     }
 
     /// Follows tenants, sharing groups, leases and the deny list only: what a node needs. Its index and roster stay empty.
     #[must_use]
     pub fn follow_accounts(&self, metrics: FollowerMetrics) -> Follower {
-        Follower::start(self.clone(), WatchScope::Accounts, None, metrics)
+        Follower::start(self.clone(), WatchScope::Accounts, None, None, metrics)
     }
 
     /// Asks for a change as an operator. It is done once, however often it must be sent.

@@ -9,6 +9,7 @@
 //! snapshot is complete, then the new one. A lost watch is resumed at
 //! the next member from the log index reached; that member sends a snapshot if it does not keep changes so far back.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 use weft_index::{DirectoryChange, IndexReader, Match};
-use weft_metadata_proto::v1::{CutOff, WatchItem, WatchRequest, WatchScope, method};
+use weft_metadata_proto::v1::{CutOff, WatchFilter, WatchItem, WatchRequest, WatchScope, method};
 use weft_transport::CallError;
 use weft_types::{ByteSize, IndexKey, Roster};
 
@@ -55,6 +56,8 @@ struct Shared {
     roster: watch::Sender<Arc<Roster>>,
     accounts: watch::Sender<Arc<Accounts>>,
     scope: WatchScope,
+    /// Blocks of these models only.
+    models: Option<BTreeSet<String>>,
     /// Bytes that one view's index may take.
     budget: Option<usize>,
     /// Distinct blocks.
@@ -82,10 +85,11 @@ impl Current {
 }
 
 impl Follower {
-    /// `bytes`: what the index may take, that of the next view included.
+    /// `models`: whose blocks are wanted, all if `None`. `bytes`: what the index may take, that of the next view included.
     pub(crate) fn start(
         client: MetadataClient,
         scope: WatchScope,
+        models: Option<BTreeSet<String>>,
         bytes: Option<ByteSize>,
         metrics: FollowerMetrics,
     ) -> Self {
@@ -97,6 +101,7 @@ impl Follower {
             roster: watch::Sender::new(Arc::default()),
             accounts: watch::Sender::new(Arc::default()),
             scope,
+            models,
             budget,
             blocks: AtomicUsize::new(0),
             reached: watch::Sender::new(None),
@@ -214,6 +219,7 @@ impl WatchEnd {
             Self::CutOff(CutOff::Lagged { .. }) => End::Lagged,
             Self::CutOff(CutOff::Jumped) => End::Jumped,
             Self::CutOff(CutOff::Closing) => End::Closing,
+            Self::CutOff(CutOff::Filter) => End::Filter,
             Self::Fault(_) => End::Fault,
         }
     }
@@ -243,8 +249,8 @@ async fn follow(shared: Arc<Shared>, mut view: View, client: MetadataClient) {
         } else {
             debug!(%member, reason = %end, "no watch of the directory");
         }
-        // After a fault the copy may be half changed: only a snapshot makes it whole.
-        let whole = !matches!(end, WatchEnd::Fault(_));
+        // After a fault the copy may be half changed, and by a filter it may lack blocks: only a snapshot makes it whole.
+        let whole = !matches!(end, WatchEnd::Fault(_) | WatchEnd::CutOff(CutOff::Filter));
         resume = shared.reached.borrow().filter(|_| whole);
         client.group.lock().failed(member);
         tokio::time::sleep(backoff.next()).await;
@@ -275,8 +281,10 @@ impl Session<'_> {
     }
 
     async fn follow(&mut self, client: &MetadataClient, member: SocketAddr) -> Result<Infallible, WatchEnd> {
-        let (member, request) =
-            (target(member), WatchRequest { shard: SHARD, resume: self.resume, scope: self.shared.scope });
+        let holders = self.view.selection.as_ref().map(|selection| selection.chosen().clone()).unwrap_or_default();
+        let filter = self.shared.models.clone().map(|models| WatchFilter { models, holders });
+        let request = WatchRequest { shard: SHARD, resume: self.resume, scope: self.shared.scope, filter };
+        let member = target(member);
         let opening = client.fabric.subscribe::<method::Watch>(&member, &request, OPEN_WITHIN);
         let mut items = opening.await.map_err(WatchEnd::Unreachable)?;
         loop {
@@ -291,7 +299,7 @@ impl Session<'_> {
         match item {
             WatchItem::SnapshotBegin { index, roster } => {
                 self.following = false;
-                self.aside = Some((index, View::begin(roster, self.shared.budget)?));
+                self.aside = Some((index, View::begin(roster, self.shared.budget, self.shared.models.as_ref())?));
             }
             WatchItem::SnapshotBlocks(blocks) => self.aside.as_mut().ok_or(Fault::OutOfPlace)?.1.fill(&blocks)?,
             WatchItem::SnapshotAccounts(changes) => {

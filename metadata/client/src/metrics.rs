@@ -24,6 +24,7 @@ pub(crate) enum End {
     Lagged,
     Jumped,
     Closing,
+    Filter,
     Fault,
 }
 
@@ -36,6 +37,7 @@ impl End {
             Self::Lagged => "lagged",
             Self::Jumped => "jumped",
             Self::Closing => "closing",
+            Self::Filter => "filter",
             Self::Fault => "fault",
         }
     }

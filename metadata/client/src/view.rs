@@ -1,9 +1,10 @@
 //! The local copy itself: what a watch's items do to it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use weft_index::{Change, DirectoryChange, PrefixIndex};
-use weft_metadata_proto::v1::BlockList;
+use weft_metadata_proto::v1::{BlockList, Selection};
 use weft_types::{HolderGrant, HolderId, Roster};
 
 use crate::Accounts;
@@ -16,6 +17,8 @@ pub(crate) struct View {
     pub(crate) accounts: Arc<Accounts>,
     /// Blocks that the index evicted, as far as they are counted.
     pub(crate) evicted: u64,
+    /// Whose blocks it has, if those of some models only.
+    pub(crate) selection: Option<Selection>,
 }
 
 /// Something a metadata member must not say.
@@ -33,15 +36,20 @@ impl View {
     /// Nothing yet. `budget`: bytes that the index may take.
     pub(crate) fn empty(budget: Option<usize>) -> Self {
         let index = budget.map_or_else(PrefixIndex::new, PrefixIndex::with_budget);
-        Self { index, roster: Arc::default(), accounts: Arc::default(), evicted: 0 }
+        Self { index, roster: Arc::default(), accounts: Arc::default(), evicted: 0, selection: None }
     }
 
-    /// An empty copy, to be filled with a snapshot's blocks.
-    pub(crate) fn begin(roster: Roster, budget: Option<usize>) -> Result<Self, Fault> {
+    /// An empty copy, to be filled with a snapshot's blocks; of some models only, if they are given.
+    pub(crate) fn begin(
+        roster: Roster,
+        budget: Option<usize>,
+        models: Option<&BTreeSet<String>>,
+    ) -> Result<Self, Fault> {
         for holder in roster.holders.keys() {
             check_number(*holder)?;
         }
-        Ok(Self { roster: Arc::new(roster), ..Self::empty(budget) })
+        let selection = models.map(|models| Selection::new(models.clone(), &roster));
+        Ok(Self { roster: Arc::new(roster), selection, ..Self::empty(budget) })
     }
 
     /// Takes in a piece of a snapshot.
@@ -69,6 +77,9 @@ impl View {
         if Accounts::are_changed_by(&change) {
             Arc::make_mut(&mut self.accounts).change(change);
             return Ok(());
+        }
+        if let Some(selection) = &mut self.selection {
+            selection.change(&change);
         }
         let roster = Arc::make_mut(&mut self.roster);
         match change {

@@ -29,6 +29,7 @@ pub mod method;
 mod operate;
 mod reply;
 mod report;
+mod selection;
 mod status;
 mod watch;
 
@@ -44,5 +45,6 @@ pub use operate::{
 };
 pub use reply::Reply;
 pub use report::ReportRequest;
+pub use selection::{Selection, WatchFilter};
 pub use status::{MemberState, MemberStatus, StatusRequest, StatusResponse, TierStatus};
 pub use watch::{CutOff, WatchItem, WatchRequest, WatchScope};

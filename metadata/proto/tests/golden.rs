@@ -10,7 +10,8 @@ use weft_metadata_proto::v1::{
     BlockList, ChangeMembersRequest, CutOff, DigestsRequest, GroupDigests, HolderDigests, HolderMatch, JoinRequest,
     Joined, KeepAliveRequest, LeaveRequest, LookupRequest, LookupResponse, MemberState, MemberStatus, MembersChange,
     NewMember, PutEndpointRequest, RemoveEndpointRequest, Reply, ReportRequest, RosterRequest, RosterResponse,
-    StatusRequest, StatusResponse, TierStatus, TransferLeaderRequest, WatchItem, WatchRequest, WatchScope, method,
+    StatusRequest, StatusResponse, TierStatus, TransferLeaderRequest, WatchFilter, WatchItem, WatchRequest, WatchScope,
+    method,
 };
 use weft_types::rpc::{Message, Method};
 use weft_types::{
@@ -268,9 +269,22 @@ fn reads() {
 
 #[test]
 fn watch() {
-    let request = |resume, scope| WatchRequest { shard: SHARD, resume, scope };
-    check(&request(None, WatchScope::Directory), &[("00 00 00", "shard, from the start, everything")]);
-    check(&request(Some(9), WatchScope::Accounts), &[("00 01 09 01", "shard, from log index 9, accounts only")]);
+    let request = |resume, scope| WatchRequest { shard: SHARD, resume, scope, filter: None };
+    check(
+        &request(None, WatchScope::Directory),
+        &[("00 00 00 00", "shard, from the start, everything, of all models")],
+    );
+    check(&request(Some(9), WatchScope::Accounts), &[("00 01 09 01 00", "shard, from log index 9, accounts only")]);
+    let filter = WatchFilter { models: ["m".to_owned()].into(), holders: [5, 258].map(HolderId::new).into() };
+    check(
+        &WatchRequest { filter: Some(filter), ..request(Some(9), WatchScope::Directory) },
+        &[
+            ("00 01 09 00", "shard, from log index 9, everything"),
+            ("01", "filtered:"),
+            ("01 01 6d", "one model, m"),
+            ("02 05 fb0201", "holders 5, 258"),
+        ],
+    );
     let begin = [vec![("00 000000", "tag"), ("09", "log index")], roster_fields()].concat();
     check(&WatchItem::SnapshotBegin { index: 9, roster: roster() }, &begin);
     let mut blocks = BlockList::default();
@@ -293,6 +307,7 @@ fn watch() {
         (CutOff::Lagged { entries_max: 8 }, "00 08", "lagged, 8 entries"),
         (CutOff::Jumped, "01", "jumped"),
         (CutOff::Closing, "02", "closing"),
+        (CutOff::Filter, "03", "filter"),
     ];
     for (reason, bytes, meaning) in cut_offs {
         check(&WatchItem::CutOff(reason), &[("05 000000", "tag"), (bytes, meaning)]);

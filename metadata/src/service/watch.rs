@@ -1,6 +1,7 @@
 //! The watch, from this side: a snapshot or a place to resume from, then changes as they are applied, then heartbeats.
 
 mod audience;
+mod filter;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,13 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
-use weft_metadata_proto::v1::{BlockList, CutOff, WatchItem, WatchRequest};
+use weft_metadata_proto::v1::{BlockList, CutOff, WatchFilter, WatchItem, WatchRequest};
 use weft_metadata_state::Accounts;
 use weft_transport::{Peer, Publisher, Refusal, RefusalCode};
 use weft_types::Roster;
 
 use self::audience::Audience;
+use self::filter::Filter;
 
 use crate::group::Group;
 use crate::machine::feed::{Behind, ENTRIES_MAX, Progress, size};
@@ -72,7 +74,17 @@ impl Watches {
     ) -> Result<(), Refusal> {
         let _watching = (self.metrics.watching(), self.tasks.token());
         let audience = Audience::of(&peer, request.scope)?;
-        let mut watch = Watch { watches: &self, publisher, audience, position: 0, silent_since: Instant::now() };
+        if let Some(many) =
+            request.filter.as_ref().map(|asked| asked.models.len()).filter(|len| *len > WatchFilter::MODELS_MAX)
+        {
+            let max = WatchFilter::MODELS_MAX;
+            return Err(Refusal::new(
+                RefusalCode::BadRequest,
+                format!("a filter of {many} models: at most {max} are taken; watch without one"),
+            ));
+        }
+        let mut watch =
+            Watch { watches: &self, publisher, audience, filter: None, position: 0, silent_since: Instant::now() };
         let Err(end) = watch.run(request).await;
         watch.end(end).await
     }
@@ -82,6 +94,8 @@ struct Watch<'a> {
     watches: &'a Watches,
     publisher: Publisher<WatchItem>,
     audience: Audience,
+    /// Of a watch that asked for some models only.
+    filter: Option<Filter>,
     /// Log index up to which the watcher was told everything.
     position: u64,
     /// When it was told something last.
@@ -91,11 +105,11 @@ struct Watch<'a> {
 impl Watch<'_> {
     async fn run(&mut self, request: WatchRequest) -> Result<std::convert::Infallible, End> {
         let resumed = match request.resume {
-            Some(index) => self.resume(index).await?,
+            Some(index) => self.resume(index, request.filter.as_ref()).await?,
             None => false,
         };
         if !resumed {
-            self.snapshot().await?;
+            self.snapshot(request.filter.as_ref()).await?;
         }
         let mut progress = self.watches.group.machine.feed().progress();
         loop {
@@ -123,7 +137,7 @@ impl Watch<'_> {
     }
 
     /// `true` if the watcher may go on from `index`.
-    async fn resume(&mut self, index: u64) -> Result<bool, End> {
+    async fn resume(&mut self, index: u64, asked: Option<&WatchFilter>) -> Result<bool, End> {
         let feed = self.watches.group.machine.feed();
         let mut progress = feed.progress();
         let behind = timeout(RESUME_WAIT, progress.wait_for(|progress| progress.index >= index)).await;
@@ -131,12 +145,20 @@ impl Watch<'_> {
         if !here || feed.after(index, 0).is_err() {
             return Ok(false);
         }
+        if let Some(asked) = asked {
+            let state = self.watches.group.machine.state();
+            let Ok(missed) = feed.after(index, usize::MAX) else { return Ok(false) };
+            self.filter = Filter::resume(asked, state.directory.roster(), state.index(), &missed);
+            if self.filter.is_none() {
+                return Ok(false);
+            }
+        }
         self.position = index;
         self.send(&WatchItem::Resumed).await?;
         Ok(true)
     }
 
-    async fn snapshot(&mut self) -> Result<(), End> {
+    async fn snapshot(&mut self, asked: Option<&WatchFilter>) -> Result<(), End> {
         let watches = self.watches;
         let _permit = watches.snapshots.acquire().await.expect("nobody closes it");
         let (directory, index) = {
@@ -148,11 +170,17 @@ impl Watch<'_> {
         let roster = if whole { directory.roster().clone() } else { Roster::default() };
         self.send(&WatchItem::SnapshotBegin { index, roster }).await?;
         self.accounts(directory.accounts()).await?;
+        let mut filter = asked.filter(|_| whole).map(|asked| Filter::new(asked, directory.roster(), index));
         if whole {
-            for blocks in BlockList::pieces(directory.into_blocks()) {
+            let told = |run| match &mut filter {
+                Some(filter) => filter.run(run),
+                None => Some(run),
+            };
+            for blocks in BlockList::pieces(directory.into_blocks().filter_map(told)) {
                 self.send(&WatchItem::SnapshotBlocks(blocks)).await?;
             }
         }
+        self.filter = filter;
         self.send(&WatchItem::SnapshotEnd).await?;
         self.position = index;
         Ok(())
@@ -181,8 +209,12 @@ impl Watch<'_> {
             })
         })?;
         for item in &items {
-            if let Some(item) = self.audience.item(item) {
-                self.send(&item).await?;
+            let told = match (self.audience.item(item), &mut self.filter) {
+                (Some(told), Some(filter)) => filter.item(told).map_err(End::CutOff)?,
+                (told, _) => told,
+            };
+            if let Some(told) = told {
+                self.send(&told).await?;
             }
             if let WatchItem::Changes { index, .. } = **item {
                 self.position = index;
@@ -228,6 +260,7 @@ impl Watch<'_> {
                     CutOff::Lagged { .. } => "lagged",
                     CutOff::Jumped => "jumped",
                     CutOff::Closing => "closing",
+                    CutOff::Filter => "filter",
                 };
                 metrics.watch_cut_offs.with_label_values(&[label]).inc();
                 info!(?reason, position = self.position, "a watch is cut off");

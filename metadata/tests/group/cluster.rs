@@ -13,14 +13,18 @@ use tokio::runtime::Runtime;
 use weft_index::{Change, Report, ReportAck, ReportForm};
 use weft_metadata::{Config, Metadata};
 use weft_metadata_proto::v1::{
-    JoinRequest, Joined, LookupRequest, LookupResponse, Reply, ReportRequest, StatusRequest, StatusResponse, method,
+    JoinRequest, Joined, LookupRequest, LookupResponse, PutEndpointRequest, Reply, ReportRequest, StatusRequest,
+    StatusResponse, method,
 };
 use weft_service::certs::Ca;
 use weft_service::config::IdentityFiles;
 use weft_service::telemetry::Telemetry;
 use weft_transport::{CallError, Fabric, Identity, Metrics, Profile, Target};
 use weft_types::rpc::Method;
-use weft_types::{ByteSize, HolderGrant, Incarnation, IndexKey, MemberId, NodeSpec, Role, ShardId, Tier};
+use weft_types::{
+    BlockSize, ByteSize, Contract, EndpointSpec, HolderGrant, Incarnation, IndexKey, MemberId, ModelKey, NodeSpec,
+    Part, Role, ShardId, Tier,
+};
 
 /// Far beyond what anything here takes: a test that reaches it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -285,6 +289,34 @@ impl Caller {
         let Joined { mut grants, .. } = self.ask::<method::Join, _>(&request).await;
         assert_eq!(grants.len(), 1, "one tier, one grant");
         grants.remove(0)
+    }
+
+    /// Puts an engine at a node, with a model of that name.
+    pub(crate) async fn put_endpoint(&self, id: &str, node: &str, model: &str) -> Vec<HolderGrant> {
+        let model_key = ModelKey {
+            model: model.into(),
+            revision: "1".into(),
+            adapter: String::new(),
+            salt: String::new(),
+            layout: "test".into(),
+            block_tokens: BlockSize::DEFAULT,
+        };
+        let contract = Contract {
+            model_key,
+            parts: vec![Part { bytes: 4096, ranks: vec![0] }],
+            aliases: Vec::new(),
+            tokenizer: String::new(),
+            chat_template: String::new(),
+        };
+        let endpoint = EndpointSpec {
+            id: id.parse().unwrap(),
+            incarnation: Incarnation::new(1),
+            url: format!("http://{id}"),
+            node: Some(node.parse().unwrap()),
+            ranks: 1,
+            contracts: vec![contract],
+        };
+        self.ask::<method::PutEndpoint, _>(&PutEndpointRequest { shard: SHARD, endpoint }).await
     }
 
     pub(crate) async fn report(&self, reports: Vec<Report>) -> Vec<ReportAck> {

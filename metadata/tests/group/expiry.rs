@@ -31,7 +31,7 @@ async fn a_silent_node_is_retired_and_a_live_one_outlives_the_leader() {
     cluster.kill(leader).await;
     let leader = cluster.leader().await;
     let router = cluster.caller(Role::Router, "r1");
-    let request = WatchRequest { shard: SHARD, resume: None, scope: WatchScope::Directory };
+    let request = WatchRequest { shard: SHARD, resume: None, scope: WatchScope::Directory, filter: None };
     let target = router.target(leader);
     let watching = router.fabric().subscribe::<method::Watch>(&target, &request, PATIENCE);
     let mut watch = watching.await.unwrap();

@@ -79,7 +79,7 @@ async fn the_leader_ends_a_lease_that_is_due_and_a_node_hears_of_it_without_secr
     let (admin, node) = (cluster.caller(Role::Admin, "ops"), cluster.caller(Role::Node, "n1"));
     admin.ask::<method::Operate, _>(&request(1, put_tenant(4))).await;
     let leader = cluster.leader().await;
-    let watched = WatchRequest { shard: SHARD, resume: None, scope: WatchScope::Accounts };
+    let watched = WatchRequest { shard: SHARD, resume: None, scope: WatchScope::Accounts, filter: None };
     let target = node.target(leader);
     let watching = node.fabric().subscribe::<method::Watch>(&target, &watched, PATIENCE);
     let mut watch = watching.await.unwrap();
@@ -121,7 +121,7 @@ async fn only_operators_change_and_only_routers_watch_everything() {
         forbidden(caller.call::<method::Tenants>(leader, &TenantsRequest { shard: SHARD }).await.map(drop));
     }
     let node = cluster.caller(Role::Node, "n1");
-    let watched = WatchRequest { shard: SHARD, resume: None, scope: WatchScope::Directory };
+    let watched = WatchRequest { shard: SHARD, resume: None, scope: WatchScope::Directory, filter: None };
     let mut watch = match node.fabric().subscribe::<method::Watch>(&node.target(leader), &watched, PATIENCE).await {
         Ok(watch) => watch,
         Err(error) => return forbidden(Err(error)),

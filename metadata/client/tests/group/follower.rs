@@ -211,3 +211,21 @@ async fn a_heartbeat_tells_of_what_changed_nothing() {
     group.apply(Command::Sweep { at: AT, budget: 1 });
     assert_same(&follower, &group).await;
 }
+
+#[tokio::test]
+async fn a_follower_of_some_models_starts_over_when_a_holder_becomes_theirs() {
+    let group = Group::start(1);
+    let mut traffic = Traffic::new(11);
+    traffic.run(&group, 50);
+    let (metrics, counters) = metrics();
+    let models = ["sim-8b".to_owned()].into();
+    let follower = group.client(Role::Router, &[0]).follow_models(models, None, metrics);
+    tokio::time::timeout(SOON, follower.warm()).await.expect("a first snapshot");
+    group.shared().knobs.send_modify(|knobs| knobs.filter_outgrown = true);
+    traffic.run(&group, 50);
+    let outgrown = group.shared().knobs.subscribe().wait_for(|knobs| !knobs.filter_outgrown).await.map(drop);
+    outgrown.expect("the watch asked for some models");
+    traffic.run(&group, 50);
+    assert_same(&follower, &group).await;
+    assert_eq!((counters.snapshots(), counters.ends("filter")), (2, 1), "a resumption would lack the holder's blocks");
+}

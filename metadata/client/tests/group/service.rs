@@ -52,6 +52,8 @@ pub(crate) struct Knobs {
     pub(crate) snapshots_held: bool,
     /// Each member says that the next one leads.
     pub(crate) hints_wrong: bool,
+    /// A filtered watch is told to begin anew, once.
+    pub(crate) filter_outgrown: bool,
 }
 
 struct State {
@@ -192,6 +194,11 @@ impl Shared {
                 let state = self.state.lock();
                 (state.since(at), state.index)
             };
+            if request.filter.is_some()
+                && self.knobs.send_if_modified(|knobs| std::mem::take(&mut knobs.filter_outgrown))
+            {
+                return to.publish(&WatchItem::CutOff(CutOff::Filter)).await;
+            }
             let Some(items) = items else {
                 return to.publish(&WatchItem::CutOff(CutOff::Lagged { entries_max: 0 })).await;
             };

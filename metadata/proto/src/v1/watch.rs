@@ -15,6 +15,8 @@
 //! - a `Heartbeat` is sent at least every [`WatchItem::HEARTBEAT_EVERY`], but only while the member knows a leader: its
 //!   absence is how a follower learns that this member may be cut off;
 //! - secrets (salts, hashes of keys) are told to routers only, whatever the scope: the member looks at the certificate;
+//! - with a filter, blocks of holders that are no model's that was asked for are left out of snapshot and changes (see
+//!   [`super::Selection`]); indices and heartbeats are as without;
 //! - a follower's state is that of the last index it was sent, so it may resume from there at any member.
 
 use std::time::Duration;
@@ -26,10 +28,10 @@ use weft_types::codec::{self, DecodeError};
 use weft_types::rpc::Message;
 use weft_types::{LogTime, Roster, ShardId, control_message};
 
-use super::BlockList;
+use super::{BlockList, WatchFilter};
 
 /// Request of [`super::method::Watch`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WatchRequest {
     /// Which group.
     pub shard: ShardId,
@@ -38,6 +40,8 @@ pub struct WatchRequest {
     pub resume: Option<u64>,
     /// How much of the directory.
     pub scope: WatchScope,
+    /// Of the directory, the blocks of some models only.
+    pub filter: Option<WatchFilter>,
 }
 
 /// What a watch is about.
@@ -99,6 +103,8 @@ pub enum CutOff {
     Jumped,
     /// The member is stopping.
     Closing,
+    /// A holder whose blocks the filter left out belongs to its models now: begin anew, with a snapshot.
+    Filter,
 }
 
 /// Tags are wire identity: append, never renumber, never reuse.
