@@ -16,8 +16,8 @@ use weft_types::{MemberId, Name, Role};
 
 use crate::group::Group;
 use crate::handover::{self, HandoverError};
-use crate::raft::MemberNode;
 use crate::raft::hello::{Hello, HelloReply, HelloRequest};
+use crate::raft::{MemberNode, RaftMetrics};
 
 /// A learner that lacks no more entries than this gets its vote: what a busy group writes while the vote is agreed on.
 const BEHIND_MAX: u64 = 1_000;
@@ -113,7 +113,7 @@ impl Members {
                 let node = self.meet(id, new).await?;
                 info!(member = id, addr = %node.addr, disk = %node.disk, "a member comes, as a learner");
                 self.commit(ChangeMembers::AddNodes(BTreeMap::from([(id, node)])), true).await?;
-                return Ok(MembersChange::CatchingUp { behind: metrics.last_log_index.unwrap_or(0) });
+                return Ok(MembersChange::CatchingUp { behind: behind(&metrics, 0) });
             }
             Some(known) if known.addr != new.addr => {
                 let node = self.hello(id, new.addr).await?.disk;
@@ -135,9 +135,10 @@ impl Members {
             return Ok(self.done());
         }
         let matched = metrics.replication.as_ref().and_then(|progress| progress.get(&id).copied().flatten());
-        let (last, has) = (metrics.last_log_index.unwrap_or(0), matched.map_or(0, |id| id.index));
-        let behind = last.saturating_sub(has);
-        if !voters.contains(&id) && (matched.is_none() || behind > BEHIND_MAX) {
+        let has = matched.map_or(0, |id| id.index);
+        let lacks_snapshot = has < metrics.purged.map_or(0, |id| id.index);
+        let behind = behind(&metrics, has);
+        if !voters.contains(&id) && (matched.is_none() || lacks_snapshot || behind > BEHIND_MAX) {
             return Ok(MembersChange::CatchingUp { behind: behind.max(1) });
         }
         let Some(replaced) = replaced else {
@@ -260,6 +261,12 @@ impl Members {
     fn list(&self) -> Vec<MemberStatus> {
         crate::service::status::members(&self.group.metrics())
     }
+}
+
+/// Entries that a member lacks which has the log up to `has`. What a snapshot brings counts as none: indices may have leapt.
+fn behind(metrics: &RaftMetrics, has: u64) -> u64 {
+    let kept = metrics.purged.map_or(0, |id| id.index);
+    metrics.last_log_index.unwrap_or(0).saturating_sub(has.max(kept))
 }
 
 fn because<T>(reason: impl Into<String>) -> Result<T, Refused> {

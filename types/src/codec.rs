@@ -12,6 +12,15 @@ use serde::de::DeserializeOwned;
 /// blocks (62,500 keys of 16 bytes = 1 MB).
 pub const CONTROL_BYTES_MAX: usize = 4 << 20;
 
+/// What decoding a control message may ask for, by bincode's count, which takes 8 bytes for a number that is encoded in one: lists of
+/// short records come to up to twice their encoding.
+const CONTROL_CLAIM_MAX: usize = 2 * CONTROL_BYTES_MAX;
+
+/// Largest part of a file, encoded: 16 MiB. The longest is the head of a snapshot of the directory, a roster that fills a message and
+/// more.
+pub const PART_BYTES_MAX: usize = 16 << 20;
+const PART_CLAIM_MAX: usize = 2 * PART_BYTES_MAX;
+
 /// Why bytes were not a message.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -42,10 +51,6 @@ pub enum DecodeError {
     },
 }
 
-fn config() -> impl bincode::config::Config {
-    bincode::config::standard().with_limit::<CONTROL_BYTES_MAX>()
-}
-
 /// Encodes a message.
 ///
 /// # Panics
@@ -59,13 +64,31 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 /// Decodes a message; the whole of `bytes` must be one.
 ///
 /// # Errors
-/// Too long, malformed, or followed by more bytes. Memory is bounded by [`CONTROL_BYTES_MAX`] whatever the bytes claim.
+/// Too long, malformed, or followed by more bytes. Memory is bounded by twice [`CONTROL_BYTES_MAX`] whatever the bytes claim.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let config = bincode::config::standard().with_limit::<CONTROL_CLAIM_MAX>();
+    decode_within(bytes, CONTROL_BYTES_MAX, config)
+}
+
+/// As [`decode`], for a part of a file of our own, which may be as long as [`PART_BYTES_MAX`].
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_part<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let config = bincode::config::standard().with_limit::<PART_CLAIM_MAX>();
+    decode_within(bytes, PART_BYTES_MAX, config)
+}
+
+fn decode_within<T: DeserializeOwned>(
+    bytes: &[u8],
+    max: usize,
+    config: impl bincode::config::Config,
+) -> Result<T, DecodeError> {
     let kind = std::any::type_name::<T>();
-    if bytes.len() > CONTROL_BYTES_MAX {
-        return Err(DecodeError::TooLong { len: bytes.len(), max: CONTROL_BYTES_MAX });
+    if bytes.len() > max {
+        return Err(DecodeError::TooLong { len: bytes.len(), max });
     }
-    let (message, used) = bincode::serde::decode_from_slice(bytes, config())
+    let (message, used) = bincode::serde::decode_from_slice(bytes, config)
         .map_err(|error| DecodeError::Malformed { kind, reason: error.to_string() })?;
     match bytes.len() - used {
         0 => Ok(message),

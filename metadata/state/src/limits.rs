@@ -75,24 +75,24 @@ impl Limits {
     }
 }
 
+/// The largest roster there can be.
 #[cfg(test)]
-mod tests {
+pub(crate) mod largest {
     use std::collections::BTreeMap;
 
-    use weft_types::codec::{CONTROL_BYTES_MAX, encode};
+    use weft_types::codec::encode;
     use weft_types::{
         EndpointId, EndpointSpec, Generation, HolderGrant, HolderId, HolderKey, Incarnation, NodeId, NodeSpec, Roster,
     };
 
-    use super::*;
+    use super::Limits;
 
     /// The longest name there is.
     fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(number: u32) -> T {
         format!("{number:063}").parse().unwrap()
     }
 
-    #[test]
-    fn the_largest_roster_fits_a_control_message() {
+    pub(crate) fn roster() -> Roster {
         let ceiling = Limits::CEILING;
         let incarnation = Incarnation::new(u64::MAX);
         let addr = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap();
@@ -118,7 +118,7 @@ mod tests {
             let (holder, generation) = (HolderId::new(number), Generation::new(u32::MAX));
             (holder, HolderGrant { key, holder, generation, incarnation })
         };
-        let roster = Roster {
+        let mut roster = Roster {
             nodes: (0..ceiling.nodes).map(node).collect(),
             endpoints: (0..ceiling.endpoints).map(endpoint).collect(),
             holders: (0..ceiling.holders).map(grant).collect(),
@@ -127,8 +127,26 @@ mod tests {
         let specs: usize = roster.nodes.values().map(|node| encode(node).len()).sum::<usize>()
             + roster.endpoints.values().map(|endpoint| encode(endpoint).len()).sum::<usize>();
         assert!(specs <= Limits::SPECS_BYTES_MAX, "the smallest descriptions of that many take {specs} bytes");
-        let padding = Limits::SPECS_BYTES_MAX - specs;
-        let bytes = encode(&roster).len() + padding;
-        assert!(bytes <= CONTROL_BYTES_MAX - 1024, "{bytes} bytes, and a message adds a few");
+        // The lengths of both texts are written too, in up to five bytes each, and a label of one byte is in no node yet.
+        let padding = "x".repeat(Limits::SPECS_BYTES_MAX - specs - 16);
+        let first = roster.nodes.values_mut().next().expect("there are thousands");
+        first.labels.insert("x".to_owned(), padding);
+        roster
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_types::Roster;
+    use weft_types::codec::{CONTROL_BYTES_MAX, decode, encode};
+
+    use super::largest;
+
+    #[test]
+    fn the_largest_roster_fits_a_control_message() {
+        let roster = largest::roster();
+        let bytes = encode(&roster);
+        assert!(bytes.len() <= CONTROL_BYTES_MAX - 1024, "{} bytes, and a message adds a few", bytes.len());
+        assert_eq!(decode::<Roster>(&bytes).unwrap(), roster);
     }
 }

@@ -37,7 +37,7 @@ pub struct NewMember {
 pub enum MembersChange {
     /// The new member takes over what it lacks, and gets no vote before it has. Ask again.
     CatchingUp {
-        /// Entries of the log that it lacks; with a snapshot on its way, all of them.
+        /// Entries of the log that it lacks; with a snapshot on its way, those behind it.
         behind: u64,
     },
     /// Committed.

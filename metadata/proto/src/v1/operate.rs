@@ -149,8 +149,10 @@ control_message!(
 
 #[cfg(test)]
 mod tests {
-    use weft_types::codec::{CONTROL_BYTES_MAX, encode};
+    use weft_types::codec::{CONTROL_BYTES_MAX, decode, encode};
     use weft_types::{Asker, AuditOutcome, BlockHash, ByteSize, PublicPrefix, Role, TenantSecrets, Tier};
+
+    use serde::de::DeserializeOwned;
 
     use super::*;
 
@@ -204,8 +206,16 @@ mod tests {
         let reason = "x".repeat(OperatorAction::REASON_BYTES_MAX);
         let line = RevokedStatus { serial: Serial::from_bytes(&[0xff; 20]).unwrap(), at, reason };
         let revoked = RevokedResponse { applied: 0, log_time: at, revoked: vec![line; 4_096] };
-        for len in [encode(&tenants).len(), encode(&leases).len(), encode(&audit).len(), encode(&revoked).len()] {
-            assert!(len < CONTROL_BYTES_MAX - 1024, "{len} bytes");
-        }
+        check(&tenants);
+        check(&leases);
+        check(&audit);
+        check(&revoked);
+    }
+
+    fn check<T: Serialize + DeserializeOwned + PartialEq>(longest: &T) {
+        let bytes = encode(longest);
+        assert!(bytes.len() < CONTROL_BYTES_MAX - 1024, "{} bytes", bytes.len());
+        // The codec counts in its own way.
+        assert!(decode::<T>(&bytes).unwrap() == *longest);
     }
 }
