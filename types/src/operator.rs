@@ -106,6 +106,11 @@ pub enum OperatorAction {
         /// In words.
         what: String,
     },
+    /// Reads a sharing group's salt, to hash a prompt that it makes public.
+    ReadGroupSalt {
+        /// Which.
+        group: GroupId,
+    },
 }
 
 /// What a request that was done gives.
@@ -121,7 +126,7 @@ pub enum Operated {
         /// When it ends.
         until: LogTime,
     },
-    /// A tenant's salt; `None`: the empty one.
+    /// A tenant's salt, or a group's; `None`: the empty one.
     Salt(Option<Salt>),
 }
 
@@ -140,7 +145,11 @@ impl fmt::Display for OperatorAction {
             Self::AddKey { tenant, key, .. } => write!(f, "add key {key} to tenant {tenant}"),
             Self::RemoveKey { tenant, key } => write!(f, "remove key {key} of tenant {tenant}"),
             Self::PutGroup { group, prefixes } => {
-                write!(f, "put sharing group {group} with {} public prefixes", prefixes.len())
+                write!(f, "put sharing group {group}, public prefixes")?;
+                if prefixes.is_empty() {
+                    f.write_str(" none")?;
+                }
+                prefixes.iter().try_for_each(|(name, prefix)| write!(f, " {name} ({} blocks)", prefix.blocks))
             }
             Self::RemoveGroup { group } => write!(f, "remove sharing group {group}"),
             Self::GrantLease { tenant, prefix, ttl } => {
@@ -153,6 +162,7 @@ impl fmt::Display for OperatorAction {
             Self::RemoveEndpoint { endpoint } => write!(f, "remove endpoint {endpoint}"),
             Self::ReadSalt { tenant } => write!(f, "read the salt of tenant {tenant}"),
             Self::Note { what } => f.write_str(what),
+            Self::ReadGroupSalt { group } => write!(f, "read the salt of sharing group {group}"),
         }
     }
 }

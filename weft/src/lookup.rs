@@ -78,8 +78,8 @@ pub(crate) async fn run(args: &LookupArgs) -> anyhow::Result<()> {
 
 async fn look(args: &LookupArgs, cluster: &Cluster) -> anyhow::Result<Found> {
     let roster = cluster.newest().await.roster(DEADLINE).await.context("cannot read what is served")?;
-    let tenant = args.tenant.as_ref();
-    let hashed = args.prompt.hash(cluster, &args.operator.cluster, &roster, tenant).await?;
+    let salted = args.tenant.as_ref().into();
+    let hashed = args.prompt.hash(cluster, &args.operator.cluster, &roster, salted).await?;
     let answers = ask(cluster).await?;
     let asked = choose(args.member, &answers)?;
     let client = MetadataClient::new(cluster.fabric.clone(), vec![asked.0]);

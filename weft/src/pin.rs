@@ -10,7 +10,7 @@ use weft_types::{HolderGrant, Lease, LeaseId, Operated, OperatorAction, TenantId
 use crate::cluster::{Cluster, DEADLINE, OperatorArgs};
 use crate::confirm::ConfirmArgs;
 use crate::fault::{Fault, unknown};
-use crate::prompt::{Hashed, Prefix, PromptArgs};
+use crate::prompt::{Hashed, Prefix, PromptArgs, Salted};
 use crate::table::{Table, ago};
 use crate::tenant::{counted, find, operate, tenants};
 
@@ -68,7 +68,7 @@ pub(crate) async fn pin(args: &PinArgs) -> anyhow::Result<()> {
         .with(async |cluster| {
             let newest = cluster.newest().await;
             let roster = newest.roster(DEADLINE).await.context("cannot read what is served")?;
-            let hashed = prompt.hash(cluster, &operator.cluster, &roster, Some(tenant)).await?;
+            let hashed = prompt.hash(cluster, &operator.cluster, &roster, Salted::Tenant(tenant)).await?;
             let prefix = pinnable(&hashed)?;
             let prefix_keys = prefix.keys();
             let held = newest.lookup(&prefix_keys, DEADLINE).await.context("cannot look the prompt up")?;
@@ -87,26 +87,13 @@ pub(crate) async fn pin(args: &PinArgs) -> anyhow::Result<()> {
 
 /// The one prefix that can be pinned.
 fn pinnable(hashed: &Hashed) -> Result<&Prefix, Fault> {
-    let [prefix] = &hashed.prefixes[..] else {
-        return Err(Fault::Refused(format!(
-            "{} is served under {} model keys (layouts or revisions that share no blocks): name the model of one of them with \
-             --model",
-            hashed.model,
-            hashed.prefixes.len(),
-        )));
-    };
+    let prefix = hashed.only()?;
     match prefix.blocks.len() {
-        0 => Err(Fault::Usage(format!(
-            "the prompt has {}, and a block of {} has {}: there is nothing to pin",
-            counted(hashed.tokens, "token"),
-            hashed.model,
-            prefix.block_size(),
-        ))),
-        blocks if blocks > Lease::BLOCKS_MAX => Err(Fault::Usage(format!(
+        ..=Lease::BLOCKS_MAX => Ok(prefix),
+        blocks => Err(Fault::Usage(format!(
             "the prompt has {blocks} blocks, and one pin holds at most {}: pin a shorter beginning of it",
             Lease::BLOCKS_MAX,
         ))),
-        _ => Ok(prefix),
     }
 }
 

@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::json;
 use weft_tokens::ModelFiles;
-use weft_types::{BlockHash, BlockHasher, BlockSize, Contract, IndexKey, Operated, OperatorAction, Roster, TenantId};
+use weft_types::{
+    BlockHash, BlockHasher, BlockSize, Contract, GroupId, IndexKey, Operated, OperatorAction, Roster, TenantId,
+};
 
-use crate::cluster::{Cluster, ClusterArgs, DEADLINE};
+use crate::cluster::{Cluster, ClusterArgs};
 use crate::fault::{Fault, unknown};
+use crate::tenant::{counted, find, find_group, operate, tenants};
 use crate::up;
 
 /// Longest file: a router takes no longer body (`limits.body`).
@@ -44,6 +47,23 @@ pub(crate) struct InputArgs {
     pub(crate) tokens: Option<PathBuf>,
 }
 
+/// Under whose salt a prompt is hashed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Salted<'a> {
+    /// The empty one of callers that bring no key.
+    Nobody,
+    /// A tenant's.
+    Tenant(&'a TenantId),
+    /// A sharing group's.
+    Group(&'a GroupId),
+}
+
+impl<'a> From<Option<&'a TenantId>> for Salted<'a> {
+    fn from(tenant: Option<&'a TenantId>) -> Self {
+        tenant.map_or(Self::Nobody, Self::Tenant)
+    }
+}
+
 /// A prompt, hashed under every model key that its model is served under.
 #[derive(Debug)]
 pub(crate) struct Hashed {
@@ -62,6 +82,28 @@ pub(crate) struct Prefix {
     pub(crate) contract: Contract,
     /// Its full blocks, from token 0.
     pub(crate) blocks: Vec<BlockHash>,
+}
+
+impl Hashed {
+    /// The one model key, under which the prompt has a block.
+    pub(crate) fn only(&self) -> Result<&Prefix, Fault> {
+        let [prefix] = &self.prefixes[..] else {
+            return Err(Fault::Refused(format!(
+                "{} is served under {} model keys (layouts or revisions that share no blocks): name the model of one of them \
+                 with --model",
+                self.model,
+                self.prefixes.len(),
+            )));
+        };
+        if prefix.blocks.is_empty() {
+            let (tokens, block) = (counted(self.tokens, "token"), prefix.block_size());
+            let model = &self.model;
+            return Err(Fault::Usage(format!(
+                "the prompt has {tokens}, and a block of {model} has {block}: it fills none"
+            )));
+        }
+        Ok(prefix)
+    }
 }
 
 impl Prefix {
@@ -84,21 +126,18 @@ enum Input {
 }
 
 impl PromptArgs {
-    /// Reads the prompt and hashes it. `tenant`: under whose salt; without one, the empty one.
+    /// Reads the prompt and hashes it.
     pub(crate) async fn hash(
         &self,
         cluster: &Cluster,
         args: &ClusterArgs,
         roster: &Roster,
-        tenant: Option<&TenantId>,
+        salted: Salted<'_>,
     ) -> anyhow::Result<Hashed> {
         // What can be wrong here is found before the salt is asked for, which is on record.
         let (model, contracts) = self.contracts(roster)?;
         let tokens = self.tokens(args, &model, &contracts)?;
-        let salt = match tenant {
-            Some(tenant) => salt_of(cluster, tenant).await?,
-            None => String::new(),
-        };
+        let salt = salt_of(cluster, salted).await?;
         let prefix = |contract: &&Contract| Prefix {
             blocks: BlockHasher::new(&contract.model_key.with_salt(&salt)).prefix(&tokens),
             contract: (*contract).clone(),
@@ -191,12 +230,18 @@ fn load(folder: &Path, model: &str, contracts: &[&Contract]) -> Result<ModelFile
     Ok(files)
 }
 
-async fn salt_of(cluster: &Cluster, tenant: &TenantId) -> anyhow::Result<String> {
-    // Told with the names like it; and a salt that is none is not asked for, since asking is on record.
-    if !crate::tenant::find(&crate::tenant::tenants(cluster).await?, tenant)?.salted {
-        return Ok(String::new());
-    }
-    match cluster.client.operate(OperatorAction::ReadSalt { tenant: tenant.clone() }, DEADLINE).await? {
+async fn salt_of(cluster: &Cluster, salted: Salted<'_>) -> anyhow::Result<String> {
+    // What is not there is told with the names like it; and a salt that is none is not asked for, since asking is on record.
+    let action = match salted {
+        Salted::Nobody => return Ok(String::new()),
+        Salted::Tenant(tenant) if !find(&tenants(cluster).await?, tenant)?.salted => return Ok(String::new()),
+        Salted::Tenant(tenant) => OperatorAction::ReadSalt { tenant: tenant.clone() },
+        Salted::Group(group) => {
+            find_group(&tenants(cluster).await?, group)?;
+            OperatorAction::ReadGroupSalt { group: group.clone() }
+        }
+    };
+    match operate(cluster, action).await? {
         Operated::Salt(salt) => Ok(salt.map(|salt| salt.reveal()).unwrap_or_default()),
         other => anyhow::bail!("a salt was asked for, and metadata answered {other:?}: is it of another release?"),
     }

@@ -4,8 +4,11 @@
 
 mod groups;
 mod keys;
+mod public;
 mod settings;
 mod show;
+
+pub(crate) use self::groups::find as find_group;
 
 use anyhow::Context;
 use weft_metadata_proto::v1::{TenantStatus, TenantsResponse};

@@ -2,7 +2,7 @@
 
 use weft_index::DirectoryChange;
 use weft_types::{
-    Asker, AuditEntry, AuditOutcome, EndpointId, Lease, Operated, OperatorAction, RequestId, Salt, TenantId,
+    Asker, AuditEntry, AuditOutcome, EndpointId, GroupId, Lease, Operated, OperatorAction, RequestId, Salt, TenantId,
 };
 
 use crate::accounts::{Revocation, check_ttl};
@@ -47,6 +47,9 @@ impl Directory {
             (AuditOutcome::Leased { lease, until }, _) => Outcome::Operated(Operated::Leased { lease, until }),
             (AuditOutcome::Done, OperatorAction::ReadSalt { tenant }) => {
                 self.salt_of(tenant).map_or_else(Outcome::Refused, Outcome::Operated)
+            }
+            (AuditOutcome::Done, OperatorAction::ReadGroupSalt { group }) => {
+                self.group_salt(group).map_or_else(Outcome::Refused, Outcome::Operated)
             }
             (AuditOutcome::Done, _) => Outcome::Operated(Operated::Done),
         }
@@ -122,6 +125,7 @@ impl Directory {
             }
             OperatorAction::RemoveEndpoint { endpoint } => self.remove_endpoint_for_good(&endpoint, changes)?,
             OperatorAction::ReadSalt { tenant } => return self.salt_of(&tenant),
+            OperatorAction::ReadGroupSalt { group } => return self.group_salt(&group),
             OperatorAction::Note { .. } => {}
             unknown => return Err(format!("this release does not know how to {unknown}")),
         }
@@ -130,6 +134,10 @@ impl Directory {
 
     fn salt_of(&self, tenant: &TenantId) -> Result<Operated, String> {
         Ok(Operated::Salt(self.accounts.tenants.secrets(tenant)?.salt))
+    }
+
+    fn group_salt(&self, group: &GroupId) -> Result<Operated, String> {
+        Ok(Operated::Salt(self.accounts.tenants.group(group)?.salt))
     }
 
     fn remove_endpoint_for_good(&mut self, id: &EndpointId, changes: &mut Vec<DirectoryChange>) -> Result<(), String> {

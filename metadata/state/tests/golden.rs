@@ -212,6 +212,10 @@ fn actions() -> Vec<(OperatorAction, Vec<(&'static str, &'static str)>)> {
             vec![("09 04 35663033", "revoke 5f03"), ("04 6c6f7374", "reason: lost")],
         ),
         (OperatorAction::ReadSalt { tenant: acme() }, vec![("0c", "read the salt of"), tenant]),
+        (
+            OperatorAction::ReadGroupSalt { group: "docs".parse().unwrap() },
+            vec![("0e 04 646f6373", "read the salt of group docs")],
+        ),
         (OperatorAction::ReleaseLease { lease: LeaseId::new(9) }, vec![("08 09", "release lease 9")]),
         (OperatorAction::Reinstate { serial: "7f".parse().unwrap() }, vec![("0a 02 3766", "reinstate 7f")]),
         (OperatorAction::RemoveEndpoint { endpoint: endpoint().id }, vec![("0b 02 6531", "remove endpoint e1")]),
@@ -259,7 +263,7 @@ fn accounts() {
 }
 
 const RECORDS: &[(&str, &str)] = &[
-    ("5702000000000000", "bytes of the records"),
+    ("6002000000000000", "bytes of the records"),
     ("00 4c000000", "a group, 76 bytes:"),
     ("04 646f6373 01", "docs, with a salt:"),
     ("5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a", "salt"),
@@ -282,11 +286,11 @@ const RECORDS: &[(&str, &str)] = &[
     ("04 0f000000", "a revocation, 15 bytes:"),
     ("04 35663033", "5f03"),
     ("fc 44332211 04 6c6f7374", "at AT, reason: lost"),
-    ("05 3b000000", "an audit entry, 59 bytes:"),
+    ("05 44000000", "an audit entry, 68 bytes:"),
     ("01 fc 44332211 03 03 6f7073 01", "index 1, at AT, by admin/ops, request 1"),
     (
-        "2d 7075742073686172696e672067726f757020646f637320776974682031207075626c6963207072656669786573",
-        "put sharing group docs with 1 public prefixes",
+        "36 7075742073686172696e672067726f757020646f63732c207075626c69632070726566697865732073797320283320626c6f636b7329",
+        "put sharing group docs, public prefixes sys (3 blocks)",
     ),
     ("00", "done"),
     ("05 59000000", "an audit entry, 89 bytes:"),

@@ -85,6 +85,8 @@ fn a_pinned_prompt_outlives_clearing_and_goes_when_it_is_unpinned() {
     let error = cluster.operator(&["pin", "--tenant", "dmo", "--for", "1h", "--prompt", file]).unwrap_err().to_string();
     assert!(error.contains("exit Some(77)") && error.contains("did you mean demo?"), "{error}");
 
+    cluster.operator(&["tenant", "group", "add", "docs"]).unwrap();
+    let public = cluster.operator(&["tenant", "group", "publish", "docs", "system", "--prompt", file]).unwrap();
     let answer = serve(&cluster.router(), &text);
     let blocks = await_that("the prompt is found", || {
         let found = cluster.operator(&["lookup", "--prompt", file])?;
@@ -94,6 +96,7 @@ fn a_pinned_prompt_outlives_clearing_and_goes_when_it_is_unpinned() {
     })
     .unwrap();
     assert!(blocks > 10, "{blocks} blocks");
+    assert_eq!(public["blocks"], blocks);
 
     let pinned = cluster.operator(&["pin", "--tenant", "demo", "--for", "1h", "--prompt", file]).unwrap();
     assert_eq!(
@@ -125,6 +128,9 @@ fn a_pinned_prompt_outlives_clearing_and_goes_when_it_is_unpinned() {
     let expected = [
         "put tenant demo: weight 100, 100 lease blocks, quota unlimited, without a salt",
         "add key ci to tenant demo",
+        "put sharing group docs, public prefixes none",
+        "read the salt of sharing group docs",
+        &format!("put sharing group docs, public prefixes system ({blocks} blocks)"),
         &format!("pin {blocks} blocks for tenant demo for 3600s"),
         "clear all blocks at node-1, node-2",
         &format!("release lease {pin}"),

@@ -77,7 +77,7 @@ impl ScopeArgs {
         let ids = |contracts: &[&Contract]| contracts.iter().map(|contract| contract.id()).collect::<Vec<_>>();
         let (contracts, blocks) = if input.is_given() {
             let prompt = PromptArgs { input, model: self.model.clone(), tokenizer: self.tokenizer.clone() };
-            let hashed = prompt.hash(cluster, args, roster, self.tenant.as_ref()).await?;
+            let hashed = prompt.hash(cluster, args, roster, self.tenant.as_ref().into()).await?;
             let contracts: Vec<&Contract> = hashed.prefixes.iter().map(|prefix| &prefix.contract).collect();
             let blocks: Vec<BlockHash> = hashed.prefixes.iter().flat_map(|prefix| prefix.blocks.clone()).collect();
             check(blocks.len(), hashed.tokens)?;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use weft_metadata_proto::v1::TenantsResponse;
 use weft_types::{GroupId, OperatorAction, SharingGroup, TenantId};
 
-use super::{operate, settings, tenants};
+use super::{operate, public, settings, tenants};
 use crate::cluster::OperatorArgs;
 use crate::confirm::ConfirmArgs;
 use crate::fault::{Fault, unknown};
@@ -25,6 +25,12 @@ pub(crate) enum GroupCommand {
     Join(MemberArgs),
     /// Take a tenant out of a group.
     Leave(MemberArgs),
+    /// Show a group's public prefixes.
+    Show(GroupArgs),
+    /// Make the full blocks of a prompt a public prefix of a group, or let a name stand for another prompt.
+    Publish(public::PublishArgs),
+    /// Take a public prefix back.
+    Unpublish(public::UnpublishArgs),
 }
 
 /// One group.
@@ -64,6 +70,9 @@ pub(super) async fn run(command: &GroupCommand) -> anyhow::Result<()> {
         GroupCommand::Remove(args) => remove(args).await,
         GroupCommand::Join(args) => set_member(args, true).await,
         GroupCommand::Leave(args) => set_member(args, false).await,
+        GroupCommand::Show(args) => show(args).await,
+        GroupCommand::Publish(args) => public::publish(args).await,
+        GroupCommand::Unpublish(args) => public::unpublish(args).await,
     }
 }
 
@@ -100,10 +109,26 @@ fn tenants_in<'a>(known: &'a TenantsResponse, group: &GroupId) -> Vec<&'a Tenant
     is_in.map(|tenant| &tenant.tenant).collect()
 }
 
-fn find<'a>(known: &'a TenantsResponse, group: &GroupId) -> Result<&'a SharingGroup, Fault> {
+/// A sharing group.
+pub(crate) fn find<'a>(known: &'a TenantsResponse, group: &GroupId) -> Result<&'a SharingGroup, Fault> {
     let names = || known.groups.keys().map(ToString::to_string);
     let found = known.groups.get(group);
     found.ok_or_else(|| unknown("sharing group", group.name().as_str(), names(), "weft tenant group list"))
+}
+
+async fn show(GroupArgs { group, operator }: &GroupArgs) -> anyhow::Result<()> {
+    let known = operator.with(async |cluster| tenants(cluster).await).await?;
+    let its = find(&known, group)?;
+    let mut table = Table::new(&["public prefix", "blocks", "last block"]);
+    for (name, prefix) in &its.prefixes {
+        table.row([name.to_string(), prefix.blocks.to_string(), format!("{:?}", prefix.last)]);
+    }
+    let text = match its.prefixes.is_empty() {
+        true => format!("sharing group {group} has no public prefixes: `weft tenant group publish {group}` makes one"),
+        false => table.to_string(),
+    };
+    operator.print(&as_json(&known, group, its), &text);
+    Ok(())
 }
 
 async fn add(GroupArgs { group, operator }: &GroupArgs) -> anyhow::Result<()> {

@@ -47,6 +47,14 @@ impl Tenants {
         Ok(self.get(id)?.secrets.as_ref().expect("a tenant of the directory has its secrets"))
     }
 
+    /// A sharing group.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub(crate) fn group(&self, id: &GroupId) -> Result<&SharingGroup, String> {
+        self.groups.get(id).ok_or_else(|| unknown_group(id))
+    }
+
     /// `salt`: for one that is new.
     pub(crate) fn put(
         &mut self,
@@ -132,7 +140,7 @@ impl Tenants {
                 "tenant {tenant} is in sharing group {id}: take it out first, with `weft tenant group leave {id} {tenant}`"
             ));
         }
-        self.groups.remove(id).map(|_| ()).ok_or_else(|| format!("no sharing group {id}: see `weft tenant group list`"))
+        self.groups.remove(id).map(|_| ()).ok_or_else(|| unknown_group(id))
     }
 
     /// From a snapshot. `false`: it is there already, or breaks an invariant.
@@ -176,4 +184,8 @@ impl Tenants {
 
 fn unknown(id: &TenantId) -> String {
     format!("no tenant {id}: add it first, with `weft tenant add {id}`")
+}
+
+fn unknown_group(id: &GroupId) -> String {
+    format!("no sharing group {id}: see `weft tenant group list`")
 }

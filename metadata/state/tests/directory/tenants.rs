@@ -109,6 +109,10 @@ fn a_group_has_a_salt_of_its_own_and_outlives_no_tenant_in_it() {
     let now = directory.accounts().tenants().groups().values().next().unwrap().clone();
     assert_eq!((kept.salt, now.prefixes[&"system".parse().unwrap()].blocks), (now.salt, 4));
     assert_ne!(now.salt, secrets(&directory, "acme").salt);
+    let read = |group: &str| OperatorAction::ReadGroupSalt { group: group.parse().unwrap() };
+    assert_eq!(ask(&mut directory, read("docs")), Operated::Salt(now.salt));
+    let said = refusal(ask_at(&mut directory, 0, read("dogs")));
+    assert!(said.contains("no sharing group dogs"), "{said}");
 
     let remove = OperatorAction::RemoveGroup { group: "docs".parse().unwrap() };
     let said = refusal(ask_at(&mut directory, 0, remove.clone()));
