@@ -31,7 +31,8 @@ pub struct Cluster {
     up: Child,
     state: TempDir,
     subnet: String,
-    strays: Vec<Child>,
+    /// Started here, by name.
+    strays: Vec<(String, Child)>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -167,13 +168,77 @@ impl Cluster {
         kill(pid, signal)
     }
 
+    /// Kills a process with SIGKILL, whoever started it, and waits until it is gone.
+    ///
+    /// # Errors
+    /// No such process.
+    pub fn kill_and_wait(&mut self, name: &str) -> Result<()> {
+        if let Some(at) = self.strays.iter().position(|(stray, _)| stray == name) {
+            let (_, mut child) = self.strays.remove(at);
+            child.kill()?;
+            child.wait()?;
+            return Ok(());
+        }
+        let (_, pid) = self.pids()?.into_iter().find(|(running, _)| running == name).context("no such process")?;
+        kill(pid, Signal::KILL)?;
+        await_that("the process is gone", || Ok((!alive(pid)).then_some(())))
+    }
+
+    /// Folder of a member's data.
+    #[must_use]
+    pub fn member_data(&self, number: u64) -> PathBuf {
+        self.state().join(format!("data/metadata-{number}"))
+    }
+
+    /// Configuration of a member.
+    #[must_use]
+    pub fn member_config(&self, number: u64) -> PathBuf {
+        self.state().join(format!("config/metadata-{number}.toml"))
+    }
+
+    /// Fabric address of a member.
+    #[must_use]
+    pub fn member_addr(&self, number: u64) -> String {
+        format!("{}.{}:7400", self.subnet, 10 + number)
+    }
+
+    /// Issues a certificate for a further member and writes its configuration, made of that of member 1.
+    ///
+    /// # Errors
+    /// The certificate was not issued, or a file can't be written.
+    pub fn prepare_member(&self, number: u64) -> Result<()> {
+        let (certs, number_text) = (self.state().join("certs"), number.to_string());
+        run(Command::new(weft())
+            .args(["certs", "issue", "--role", "metadata", "--name", &number_text, "--dir"])
+            .arg(certs))?;
+        let first = fs::read_to_string(self.member_config(1))?;
+        let addr = self.member_addr(number);
+        let mine = |line: &str| match line {
+            _ if line.starts_with("admin =") => format!("admin = \"{}.{}:7401\"", self.subnet, 10 + number),
+            _ if line.starts_with("fabric =") => format!("fabric = \"{addr}\""),
+            _ if line.starts_with("member =") => format!("member = {number}"),
+            _ => line.replace("metadata-1", &format!("metadata-{number}")),
+        };
+        let lines: Vec<String> = first.lines().map(mine).chain([format!("{number} = \"{addr}\"")]).collect();
+        Ok(fs::write(self.member_config(number), lines.join("\n"))?)
+    }
+
+    /// What a command that needs no running cluster answers with `--json`.
+    ///
+    /// # Errors
+    /// The command failed: its exit code, and what it said.
+    pub fn offline(&self, args: &[&str], config: &Path) -> Result<Value> {
+        Ok(serde_json::from_str(&run(Command::new(weft()).args(args).args(["--json", "--config"]).arg(config))?)?)
+    }
+
     /// Starts a killed process again with its own configuration.
     ///
     /// # Errors
     /// It can't be started.
     pub fn start_again(&mut self, name: &str) -> Result<()> {
         let role = name.split('-').next().context("a process has a name")?;
-        let log = fs::OpenOptions::new().append(true).open(self.state().join(format!("logs/{name}.log")))?;
+        let log =
+            fs::OpenOptions::new().create(true).append(true).open(self.state().join(format!("logs/{name}.log")))?;
         let child = Command::new(weft())
             .arg(role)
             .arg("--config")
@@ -182,7 +247,7 @@ impl Cluster {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        self.strays.push(child);
+        self.strays.push((name.to_owned(), child));
         Ok(())
     }
 
@@ -203,11 +268,8 @@ impl Cluster {
     /// # Errors
     /// The command failed: its exit code, and what it said.
     pub fn operator(&self, args: &[&str]) -> Result<Value> {
-        let output = Command::new(weft()).args(args).args(["--json", "--state"]).arg(self.state()).output()?;
-        if !output.status.success() {
-            bail!("exit {:?}: {}", output.status.code(), String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(serde_json::from_slice(&output.stdout)?)
+        let said = run(Command::new(weft()).args(args).args(["--json", "--state"]).arg(self.state()))?;
+        Ok(serde_json::from_str(&said)?)
     }
 
     /// Waits until the status is as wanted, and returns what `wanted` made of it.
@@ -234,7 +296,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for stray in &mut self.strays {
+        for (_, stray) in &mut self.strays {
             let _ = stray.kill();
             let _ = stray.wait();
         }
@@ -252,6 +314,15 @@ impl Drop for Cluster {
             }
         }
     }
+}
+
+/// What a command prints; its exit code and what it said of the failure, if it fails.
+fn run(command: &mut Command) -> Result<String> {
+    let output = command.output()?;
+    if !output.status.success() {
+        bail!("exit {:?}: {}", output.status.code(), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Asks again and again until there is an answer: for conditions of other processes, which tell nobody.
