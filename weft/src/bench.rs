@@ -3,9 +3,12 @@
 //! Each bench measures its limit, a peer or the hardware, in the same run: see [`form`]. `--quick` ends within 40 seconds.
 
 mod arena;
+mod divergence;
+mod failover;
 mod fetch;
 mod form;
 mod hash;
+mod holder;
 mod index;
 mod latencies;
 mod limits;
@@ -16,6 +19,7 @@ mod placement;
 pub(crate) mod plot;
 mod route;
 pub(crate) mod trace;
+mod warm_start;
 mod workload;
 
 use std::fs;
@@ -52,6 +56,12 @@ enum Command {
     Arena(FormArgs),
     /// Reports and lookups through a group of three metadata members, against the disk alone.
     Placement(FormArgs),
+    /// The leader of three metadata members is killed over and over: time to the next write, and what was lost.
+    Failover(FormArgs),
+    /// A metadata member is killed and started: time to its first correct lookup, against reading its files once.
+    WarmStart(FormArgs),
+    /// A node's reports are lost on the way: time and bytes until what is listed of it is right, against telling all anew.
+    Divergence(FormArgs),
     /// Routing rules in virtual time: the router's own policy beside other routers' and a bound.
     Route(Box<route::RouteArgs>),
     /// Every bench that needs no running cluster.
@@ -104,9 +114,12 @@ const INDEX: Bench = Bench { name: "index", run: |effort| on_a_thread(move || in
 const FETCH: Bench = Bench { name: "fetch", run: |effort| on_a_thread(move || fetch::measure(effort)) };
 const ARENA: Bench = Bench { name: "arena", run: |effort| on_a_thread(move || arena::measure(effort)) };
 const PLACEMENT: Bench = Bench { name: "placement", run: |effort| Box::pin(placement::measure(effort)) };
+const FAILOVER: Bench = Bench { name: "failover", run: |effort| Box::pin(failover::measure(effort)) };
+const WARM_START: Bench = Bench { name: "warm-start", run: |effort| Box::pin(warm_start::measure(effort)) };
+const DIVERGENCE: Bench = Bench { name: "divergence", run: |effort| Box::pin(divergence::measure(effort)) };
 
 /// In the order of the report.
-const ALL: &[Bench] = &[HASH, INDEX, FETCH, ARENA, PLACEMENT];
+const ALL: &[Bench] = &[HASH, INDEX, FETCH, ARENA, PLACEMENT, FAILOVER, WARM_START, DIVERGENCE];
 
 /// Runs what was asked for.
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
@@ -117,6 +130,9 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
         Command::Fetch(form) => FETCH.report(&form).await,
         Command::Arena(form) => ARENA.report(&form).await,
         Command::Placement(form) => PLACEMENT.report(&form).await,
+        Command::Failover(form) => FAILOVER.report(&form).await,
+        Command::WarmStart(form) => WARM_START.report(&form).await,
+        Command::Divergence(form) => DIVERGENCE.report(&form).await,
         Command::Route(args) => route::run(*args).await,
         Command::All(args) => all(&args).await,
         Command::Workload(args) => workload::run(&args),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,6 +26,9 @@ pub(crate) const MEMBERS: usize = 3;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at what has no event to wait for from outside.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Where the members are: not where this machine's other processes get their ports from, so that one which is started again
+/// finds its own free.
+const LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 0, 77, 1);
 /// Log lines shown of a member that did not come up.
 const TAIL_LINES: usize = 12;
 /// What `statfs` says of a file system in memory: syncing it costs nothing, and shows nothing.
@@ -37,6 +40,7 @@ pub(crate) struct Members {
     ca: Ca,
     fabric: Vec<SocketAddr>,
     admin: Vec<SocketAddr>,
+    processes: Vec<Process>,
     running: Vec<Child>,
 }
 
@@ -49,21 +53,47 @@ impl Members {
         let folder = folder()?;
         let ca = Ca::init(folder.path(), "bench")?;
         let (fabric, admin) = (free_ports(udp)?, free_ports(tcp)?);
-        let mut members = Self { folder, ca, fabric, admin, running: Vec::new() };
-        let processes = (0..MEMBERS).map(|member| members.process(member, settings)).collect::<Result<Vec<_>, _>>()?;
-        for process in &processes {
-            members.running.push(process.start()?);
-        }
-        for (member, process) in processes.iter().enumerate() {
-            if let Err(error) = members.ready(member).await {
-                bail!(
-                    "{} did not come up ({error:#}); its log ends with\n{}",
-                    process.name,
-                    process.log_tail(TAIL_LINES)
-                );
-            }
+        let mut members = Self { folder, ca, fabric, admin, processes: Vec::new(), running: Vec::new() };
+        members.processes = (0..MEMBERS).map(|member| members.process(member, settings)).collect::<Result<_, _>>()?;
+        members.running = members.processes.iter().map(Process::start).collect::<Result<_, _>>()?;
+        for member in 0..MEMBERS {
+            members.ready(member).await?;
         }
         Ok(members)
+    }
+
+    /// SIGKILL; returns once the process is gone.
+    pub(crate) async fn kill(&mut self, member: usize) -> anyhow::Result<()> {
+        let name = &self.processes[member].name;
+        self.running[member].kill().await.with_context(|| format!("cannot kill {name}"))
+    }
+
+    /// Starts a member that was killed, and waits until it follows a leader, or leads.
+    pub(crate) async fn restart(&mut self, member: usize) -> anyhow::Result<()> {
+        self.spawn(member)?;
+        self.ready(member).await
+    }
+
+    /// Starts a member that was killed, and waits for nothing.
+    pub(crate) fn spawn(&mut self, member: usize) -> anyhow::Result<()> {
+        self.running[member] = self.processes[member].start()?;
+        Ok(())
+    }
+
+    /// Stops all of them gently and starts them with other settings.
+    pub(crate) async fn reconfigure(&mut self, settings: &Map<String, Value>) -> anyhow::Result<()> {
+        futures_util::future::join_all(std::mem::take(&mut self.running).into_iter().map(Child::stop)).await;
+        self.processes = (0..MEMBERS).map(|member| self.process(member, settings)).collect::<Result<_, _>>()?;
+        self.running = self.processes.iter().map(Process::start).collect::<Result<_, _>>()?;
+        for member in 0..MEMBERS {
+            self.ready(member).await?;
+        }
+        Ok(())
+    }
+
+    /// Where a member keeps its log and snapshots.
+    pub(crate) fn data(&self, member: usize) -> PathBuf {
+        self.folder.path().join(format!("metadata-{}", member + 1))
     }
 
     /// Folder on the device that the members write to.
@@ -87,6 +117,12 @@ impl Members {
         let identity = Identity::from_pem(&issued.cert, &issued.key, self.ca.cert_pem())?;
         let metrics = Metrics::register(&prometheus::Registry::new());
         Ok(Fabric::bind("127.0.0.1:0".parse()?, Profile::Control, &identity, metrics)?)
+    }
+
+    /// Certificate, key and CA as files, for a process's configuration.
+    pub(crate) fn identity(&self, role: Role, name: &str) -> anyhow::Result<Value> {
+        let files = self.ca.issue_to(self.folder.path(), role.as_str(), name, 1)?;
+        Ok(json!({"cert": files.cert, "key": files.key, "ca": Ca::files(self.folder.path()).0}))
     }
 
     /// How every member is.
@@ -118,15 +154,23 @@ impl Members {
     pub(crate) async fn leader(&self, operator: &Fabric) -> anyhow::Result<usize> {
         let leading = async {
             loop {
-                for (member, status) in self.statuses(operator).await?.iter().enumerate() {
-                    if status.leader == Some(status.member) {
-                        return Ok(member);
+                for member in 0..MEMBERS {
+                    if let Ok(status) = self.status(operator, member).await
+                        && status.leader == Some(status.member)
+                    {
+                        return member;
                     }
                 }
                 sleep(PAUSE).await;
             }
         };
-        timeout(PATIENCE, leading).await.context("no member leads")?
+        timeout(PATIENCE, leading).await.context("no member leads")
+    }
+
+    /// How one member is; it may be gone.
+    pub(crate) async fn status(&self, operator: &Fabric, member: usize) -> anyhow::Result<StatusResponse> {
+        let client = MetadataClient::new(operator.clone(), self.addrs());
+        Ok(client.status(self.fabric[member], PATIENCE).await?)
     }
 
     /// What a member counts.
@@ -157,7 +201,6 @@ impl Members {
 
     fn process(&self, member: usize, settings: &Map<String, Value>) -> anyhow::Result<Process> {
         let id = (member + 1).to_string();
-        let files = self.ca.issue_to(self.folder.path(), Role::Metadata.as_str(), &id, 1)?;
         let all: Map<_, _> = (1..).zip(&self.fabric).map(|(id, addr)| (id.to_string(), json!(addr))).collect();
         let mut config = settings.clone();
         config.extend([
@@ -165,11 +208,8 @@ impl Members {
             ("members".to_owned(), Value::Object(all)),
             ("fabric".to_owned(), json!(self.fabric[member])),
             ("admin".to_owned(), json!(self.admin[member])),
-            ("data".to_owned(), json!(self.folder.path().join(format!("metadata-{id}")))),
-            (
-                "identity".to_owned(),
-                json!({"cert": files.cert, "key": files.key, "ca": Ca::files(self.folder.path()).0}),
-            ),
+            ("data".to_owned(), json!(self.data(member))),
+            ("identity".to_owned(), self.identity(Role::Metadata, &id)?),
         ]);
         let file = self.folder.path().join(format!("metadata-{id}.toml"));
         fs::write(&file, toml::to_string_pretty(&config)?)?;
@@ -179,6 +219,12 @@ impl Members {
     }
 
     async fn ready(&mut self, member: usize) -> anyhow::Result<()> {
+        let Err(error) = self.polled(member).await else { return Ok(()) };
+        let process = &self.processes[member];
+        bail!("{} did not come up ({error:#}); its log ends with\n{}", process.name, process.log_tail(TAIL_LINES))
+    }
+
+    async fn polled(&mut self, member: usize) -> anyhow::Result<()> {
         let url = format!("http://{}/ready", self.admin[member]);
         let polling = async {
             while !matches!(http::get(&url).await, Ok((200, _))) {
@@ -226,13 +272,13 @@ fn free_ports<S>(bind: fn() -> std::io::Result<(S, SocketAddr)>) -> std::io::Res
 }
 
 fn udp() -> std::io::Result<(UdpSocket, SocketAddr)> {
-    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let socket = UdpSocket::bind((LOOPBACK, 0))?;
     let addr = socket.local_addr()?;
     Ok((socket, addr))
 }
 
 fn tcp() -> std::io::Result<(TcpListener, SocketAddr)> {
-    let socket = TcpListener::bind("127.0.0.1:0")?;
+    let socket = TcpListener::bind((LOOPBACK, 0))?;
     let addr = socket.local_addr()?;
     Ok((socket, addr))
 }

@@ -80,6 +80,11 @@ impl Child {
         self.handle.wait().await
     }
 
+    /// SIGKILL; returns once it is gone.
+    pub(crate) async fn kill(&mut self) -> std::io::Result<()> {
+        self.handle.kill().await
+    }
+
     /// SIGTERM, then SIGKILL for one that does not end in time.
     pub(crate) async fn stop(mut self) {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);

@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use weft_index::{Change, Report, ReportAck};
+use weft_index::Change;
 use weft_metadata_client::MetadataClient;
-use weft_types::{ByteSize, HolderGrant, Incarnation, IndexKey, NodeSpec, Role, Tier};
+use weft_types::{IndexKey, Role};
 
+use crate::bench::holder::Holder;
 use crate::bench::latencies::Latencies;
 use crate::bench::members::Members;
 
@@ -43,10 +43,7 @@ pub(crate) struct Round {
 }
 
 struct Reporter {
-    client: MetadataClient,
-    grant: HolderGrant,
-    /// Of the last report that was acknowledged.
-    number: u64,
+    holder: Holder,
     ring: Arc<[IndexKey]>,
     /// Where the window begins, counted on and on.
     at: usize,
@@ -62,9 +59,8 @@ impl Reporters {
         for number in 0..REPORTERS {
             let name = format!("node-{number}");
             let client = MetadataClient::new(members.caller(Role::Node, &name)?, members.addrs());
-            let joined = client.join(&node(&name)?, DEADLINE).await?;
-            let grant = joined.grants.into_iter().next().context("a tier without a grant")?;
-            reporters.push(Reporter { client, grant, number: 0, ring: rings[number / 2].clone(), at: 0 });
+            let holder = Holder::join(client, &name, DEADLINE).await?;
+            reporters.push(Reporter { holder, ring: rings[number / 2].clone(), at: 0 });
         }
         let mut filled = JoinSet::new();
         for mut reporter in reporters {
@@ -131,7 +127,7 @@ impl Reporter {
     async fn fill(&mut self) -> anyhow::Result<()> {
         for at in (0..WINDOW).step_by(CHANGES) {
             let keys = &self.ring[at..at + CHANGES];
-            self.report(keys.iter().map(|key| Change::Stored(*key)).collect()).await?;
+            self.holder.report(keys.iter().map(|key| Change::Stored(*key)).collect()).await?;
         }
         Ok(())
     }
@@ -141,38 +137,12 @@ impl Reporter {
         let at = |offset: usize| self.ring[(self.at + offset) % RING];
         let stored = (0..CHANGES / 2).map(|block| Change::Stored(at(WINDOW + block)));
         let removed = (0..CHANGES / 2).map(|block| Change::Removed(at(block)));
-        self.report(stored.chain(removed).collect()).await?;
+        self.holder.report(stored.chain(removed).collect()).await?;
         self.at += CHANGES / 2;
-        Ok(())
-    }
-
-    async fn report(&mut self, changes: Vec<Change>) -> anyhow::Result<()> {
-        let report = Report {
-            holder: self.grant.holder,
-            generation: self.grant.generation,
-            incarnation: self.grant.incarnation,
-            number: self.number + 1,
-            form: weft_index::ReportForm::default(),
-            changes,
-        };
-        let acks = self.client.report(&[report], DEADLINE).await?;
-        self.number += 1;
-        ensure!(acks == [ReportAck::Applied { number: self.number }], "report {} was answered {acks:?}", self.number);
         Ok(())
     }
 
     fn holds(&self, at: usize) -> bool {
         (at + RING - self.at % RING) % RING < WINDOW
     }
-}
-
-fn node(name: &str) -> anyhow::Result<NodeSpec> {
-    Ok(NodeSpec {
-        id: name.parse()?,
-        incarnation: Incarnation::new(1),
-        fabric: "127.0.0.1:7410".parse()?,
-        bulk: "127.0.0.1:7412".parse()?,
-        capacity: BTreeMap::from([(Tier::Host, ByteSize::from_mib(64))]),
-        labels: BTreeMap::new(),
-    })
 }
