@@ -7,7 +7,7 @@
 //!                                 ▼                 │
 //!                              Fetcher ── lookup ─► Directory, then peers
 //!                              Reporter ──────────► metadata: join, endpoints, reports
-//!   operators ── QUIC ──► Clear ─► Arenas, but for what leases pin ◄── followed from metadata
+//!   operators ── QUIC ──► Inventory, Clear ─► Arenas, but for what leases pin ◄── followed from metadata
 //! ```
 //!
 //! # Invariants
@@ -27,6 +27,7 @@ mod clear;
 mod config;
 mod directory;
 mod fetch;
+mod inventory;
 mod leases;
 mod metrics;
 mod node;
@@ -41,4 +42,5 @@ pub mod testing;
 pub use boot::BootError;
 pub use clear::{Clear, ClearRequest, ClearResponse};
 pub use config::Config;
+pub use inventory::{Inventory, InventoryRequest, InventoryResponse};
 pub use node::{BindError, Node};

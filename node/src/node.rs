@@ -26,6 +26,7 @@ use crate::clear;
 use crate::config::Config;
 use crate::directory::MetadataDirectory;
 use crate::fetch::{Fetcher, Patience};
+use crate::inventory;
 use crate::leases;
 use crate::metrics::{Holdings, Metrics};
 use crate::quarantine::Quarantine;
@@ -138,7 +139,7 @@ impl Node {
             let metadata = MetadataClient::new(fabric.control.clone(), config.metadata.clone());
             let leases = metadata.follow_accounts(FollowerMetrics::register(&telemetry.registry));
             leases::keep(&leases, Arc::clone(&arenas), &tasks, &stop);
-            serve_operators(&fabric.control, &arenas, leases);
+            serve_operators(&fabric.control, &arenas, leases, (&roll, &metrics));
             let spec = node_spec(&config, boot.incarnation, fabric);
             let reporter = Reporter::spawn(
                 (metadata.clone(), spec),
@@ -281,10 +282,16 @@ fn bind_fabrics(
 }
 
 /// What operators may ask of this node, once it is part of a cluster.
-fn serve_operators(control: &Fabric, arenas: &Arc<Arenas>, leases: Follower) {
-    let arenas = Arc::clone(arenas);
-    let clear = move |peer, request| clear::clear(Arc::clone(&arenas), leases.clone(), peer, request);
-    control.serve(Routes::new().rpc::<clear::Clear, _, _>(&[Role::Admin], clear));
+fn serve_operators(control: &Fabric, arenas: &Arc<Arenas>, leases: Follower, (roll, metrics): (&Arc<Roll>, &Metrics)) {
+    let cleared = Arc::clone(arenas);
+    let clear = move |peer, request| clear::clear(Arc::clone(&cleared), leases.clone(), peer, request);
+    let (arenas, roll, metrics) = (Arc::clone(arenas), Arc::clone(roll), metrics.clone());
+    let inventory = move |_, _| std::future::ready(Ok(inventory::inventory(&arenas, &roll, &metrics)));
+    control.serve(
+        Routes::new()
+            .rpc::<clear::Clear, _, _>(&[Role::Admin], clear)
+            .rpc::<inventory::Inventory, _, _>(&[Role::Admin], inventory),
+    );
 }
 
 fn node_spec(config: &Config, incarnation: Incarnation, fabric: &Fabrics) -> NodeSpec {

@@ -53,6 +53,12 @@ impl Roll {
         held.fold((0, 0), |(blocks, bytes), (more, block_bytes)| (blocks + more, bytes + more * block_bytes))
     }
 
+    /// Blocks that each engine says it holds in device memory.
+    pub(crate) fn devices(&self) -> BTreeMap<EndpointId, u64> {
+        let engines = self.engines.lock();
+        engines.values().map(|entry| (entry.endpoint.clone(), entry.device.lock().len() as u64)).collect()
+    }
+
     /// For the admin port.
     pub(crate) fn state(&self) -> Value {
         let engines = self.engines.lock();

@@ -5,17 +5,26 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use weft_metadata_client::MetadataClient;
 use weft_metadata_proto::v1::StatusResponse;
-use weft_types::Roster;
+use weft_node::{Inventory, InventoryRequest, InventoryResponse};
+use weft_transport::Target;
+use weft_types::{HolderGrant, HolderKey, NodeId, NodeSpec, Role, Roster, Tier};
 
-use crate::cluster::ClusterArgs;
+use crate::cluster::{Cluster, ClusterArgs};
 use crate::metadata::status::{Answers, ask, freshest};
 use crate::table::{Table, mib};
 
 /// Holders that are listed in text: two screens; a fleet has thousands.
 const HOLDERS_SHOWN_MAX: usize = 64;
+
+/// Nodes that are asked what they hold: all at once, so that a fleet does not make a terminal its busiest client.
+const NODES_ASKED_MAX: usize = 64;
+
+/// Longest wait for a node.
+const NODE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Longest wait for the roster.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -38,17 +47,46 @@ pub(crate) async fn run(args: &StatusArgs) -> anyhow::Result<()> {
     // Of those that answer: a dead one would cost its deadline once more.
     let alive: Vec<SocketAddr> = answers.iter().filter(|(_, answer)| answer.is_ok()).map(|(addr, _)| *addr).collect();
     let roster = MetadataClient::new(cluster.fabric.clone(), alive).roster(DEADLINE).await;
+    let held = match &roster {
+        Ok(roster) => inventories(&cluster, roster).await,
+        Err(_) => Inventories::new(),
+    };
     cluster.fabric.close().await;
     let roster = roster.context("the members answer, but none of them gives the roster")?;
     if args.json {
-        println!("{:#}", as_json(&answers, &roster));
+        println!("{:#}", as_json(&answers, &roster, &held));
     } else {
-        print!("{}", as_text(&answers, &roster));
+        print!("{}", as_text(&answers, &roster, &held));
     }
     Ok(())
 }
 
-fn as_json(answers: &Answers, roster: &Roster) -> Value {
+/// What nodes hold by their own account; those that do not answer are not in it.
+type Inventories = BTreeMap<NodeId, InventoryResponse>;
+
+async fn inventories(cluster: &Cluster, roster: &Roster) -> Inventories {
+    let ask = async |node: &NodeSpec| {
+        let target = Target { addr: node.fabric, role: Role::Node, name: Some(node.id.name().clone()) };
+        let answer = cluster.fabric.call::<Inventory>(&target, &InventoryRequest {}, NODE_WITHIN).await;
+        answer.ok().map(|answer| (node.id.clone(), answer))
+    };
+    join_all(roster.nodes.values().take(NODES_ASKED_MAX).map(ask)).await.into_iter().flatten().collect()
+}
+
+/// Blocks of a holder by its node's account; `None`: it was not asked, or did not answer.
+fn held_by(grant: &HolderGrant, roster: &Roster, held: &Inventories) -> Option<u64> {
+    match &grant.key {
+        HolderKey::Node { node, tier: Tier::Host } => Some(held.get(node)?.host),
+        HolderKey::Node { .. } => None,
+        // The engine's ranks report as one.
+        HolderKey::Device { endpoint, .. } => {
+            let node = roster.endpoints.get(endpoint)?.node.as_ref()?;
+            held.get(node)?.devices.get(endpoint).copied()
+        }
+    }
+}
+
+fn as_json(answers: &Answers, roster: &Roster, held: &Inventories) -> Value {
     let members: Vec<Value> = answers
         .iter()
         .map(|(addr, answer)| match answer {
@@ -65,18 +103,20 @@ fn as_json(answers: &Answers, roster: &Roster) -> Value {
         "leader": fresh.and_then(|status| status.leader),
         "members": members,
         "nodes": roster.nodes.values().collect::<Vec<_>>(),
+        "inventories": held,
         "endpoints": roster.endpoints.values().collect::<Vec<_>>(),
         "holders": roster.holders.values().map(|grant| json!({
             "holder": grant.holder, "key": grant.key.to_string(), "generation": grant.generation,
             "incarnation": grant.incarnation,
             "blocks": fresh.and_then(|status| status.by_holder.get(&grant.holder)),
+            "held": held_by(grant, roster, held),
         })).collect::<Vec<_>>(),
         "blocks": fresh.map(|status| status.blocks),
         "tiers": fresh.map(|status| &status.tiers),
     })
 }
 
-fn as_text(answers: &Answers, roster: &Roster) -> String {
+fn as_text(answers: &Answers, roster: &Roster, held: &Inventories) -> String {
     let mut text = String::new();
     let mut members = Table::new(&["member", "address", "state", "term", "applied", "log"]);
     for (addr, answer) in answers {
@@ -92,7 +132,7 @@ fn as_text(answers: &Answers, roster: &Roster) -> String {
             Err(_) => members.row(["?".into(), addr.to_string(), "no answer".into(), "".into(), "".into(), "".into()]),
         }
     }
-    let mut nodes = Table::new(&["node", "fabric", "bulk", "boot", "tiers"]);
+    let mut nodes = Table::new(&["node", "fabric", "bulk", "boot", "tiers", "differed", "reports waiting"]);
     for node in roster.nodes.values() {
         let tiers: Vec<_> = node.capacity.iter().map(|(tier, size)| format!("{tier} {size}")).collect();
         nodes.row([
@@ -101,6 +141,8 @@ fn as_text(answers: &Answers, roster: &Roster) -> String {
             node.bulk.to_string(),
             node.incarnation.to_string(),
             tiers.join(", "),
+            held.get(&node.id).map_or("?".to_owned(), |one| one.differed.values().sum::<u64>().to_string()),
+            held.get(&node.id).map_or("no answer".to_owned(), |one| one.waiting.to_string()),
         ]);
     }
     let mut endpoints = Table::new(&["endpoint", "url", "node", "models"]);
@@ -114,7 +156,7 @@ fn as_text(answers: &Answers, roster: &Roster) -> String {
         text.push('\n');
     }
     if let Some(status) = freshest(answers) {
-        text.push_str(&by_holder(status, roster));
+        text.push_str(&by_holder(status, roster, held));
         let mut tiers = Table::new(&["tier", "holders", "blocks"]);
         let by_tier: BTreeMap<_, _> = status.tiers.iter().collect();
         for (tier, held) in by_tier {
@@ -126,9 +168,9 @@ fn as_text(answers: &Answers, roster: &Roster) -> String {
     text
 }
 
-/// Who holds how much, as it is listed.
-fn by_holder(status: &StatusResponse, roster: &Roster) -> String {
-    let mut table = Table::new(&["holder", "number", "life", "boot", "blocks"]);
+/// Who holds how much: as the directory lists it, and by its node's own account.
+fn by_holder(status: &StatusResponse, roster: &Roster, held: &Inventories) -> String {
+    let mut table = Table::new(&["holder", "number", "life", "boot", "listed", "held"]);
     for grant in roster.holders.values().take(HOLDERS_SHOWN_MAX) {
         // Granted since the status was asked for.
         let blocks = status.by_holder.get(&grant.holder).map_or("?".to_owned(), ToString::to_string);
@@ -138,6 +180,7 @@ fn by_holder(status: &StatusResponse, roster: &Roster) -> String {
             grant.generation.to_string(),
             grant.incarnation.to_string(),
             blocks,
+            held_by(grant, roster, held).map_or("?".to_owned(), |blocks| blocks.to_string()),
         ]);
     }
     let more = match roster.holders.len().saturating_sub(HOLDERS_SHOWN_MAX) {
@@ -150,7 +193,7 @@ fn by_holder(status: &StatusResponse, roster: &Roster) -> String {
 #[cfg(test)]
 mod tests {
     use weft_metadata_proto::v1::MemberState;
-    use weft_types::{Generation, HolderGrant, HolderId, HolderKey, Incarnation, LogTime, MemberId, Tier};
+    use weft_types::{Generation, HolderId, Incarnation, LogTime, MemberId};
 
     use super::*;
 
@@ -187,8 +230,13 @@ mod tests {
             leases: 0,
             leased_blocks: 0,
         };
-        let text = by_holder(&status, &roster);
-        assert!(text.contains("n000/host       0     2     1      35\nn001/host       1     2     1  ?\n"), "{text}");
+        let one = InventoryResponse { host: 36, devices: BTreeMap::new(), differed: BTreeMap::new(), waiting: 0 };
+        let held = [("n000".parse().unwrap(), one)].into();
+        let text = by_holder(&status, &roster, &held);
+        assert!(
+            text.contains("n000/host       0     2     1      35    36\nn001/host       1     2     1  ?       ?\n"),
+            "{text}"
+        );
         assert!(text.contains("\nand 3 more: --json lists them\n"), "{text}");
     }
 }

@@ -98,6 +98,13 @@ fn a_pinned_prompt_outlives_clearing_and_goes_when_it_is_unpinned() {
     assert!(blocks > 10, "{blocks} blocks");
     assert_eq!(public["blocks"], blocks);
 
+    let listed_as_held = |status: &Value| {
+        let holders = status["holders"].as_array()?;
+        let same = |holder: &Value| holder["held"].is_u64() && holder["blocks"] == holder["held"];
+        (!holders.is_empty() && holders.iter().all(same)).then_some(())
+    };
+    cluster.await_status("what is listed is what the nodes say they hold", listed_as_held).unwrap();
+
     let pinned = cluster.operator(&["pin", "--tenant", "demo", "--for", "1h", "--prompt", file]).unwrap();
     assert_eq!(
         (&pinned["blocks"], &pinned["held_blocks"], &pinned["pinned_blocks"]),
