@@ -351,6 +351,46 @@ mod tests {
         assert_eq!(out.len(), 64);
     }
 
+    #[test]
+    fn golden_bytes_of_what_is_no_entry() {
+        let mut purge = Vec::new();
+        put_purge(&mut purge, 7, log_id(3, 2, 9), 258);
+        let golden = concat!(
+            "57464c33",         // magic
+            "05",               // kind: purge
+            "00",               // flags
+            "0000",             // no mask
+            "0700000000000000", // batch 7
+            "0900000000000000", // up to index 9
+            "0300000000000000", // term 3
+            "0200000000000000", // leader 2
+            "08000000",         // payload length
+        );
+        assert_eq!(hex(&purge[..44]), golden);
+        assert_eq!(hex(&purge[48..60]), "020100000000000000000000", "segment 258 is kept; zero");
+        let golden = concat!(
+            "57464c33",         // magic
+            "07",               // kind: continued
+            "01",               // flags: last, as every batch's
+            "0000",             // no mask
+            "0800000000000000", // batch 8 is there
+            "0500000000000000", // in segment 5
+            "0000000000000000", // zero
+            "0000000000000000", // zero
+            "00000000",         // no payload
+        );
+        assert_eq!(hex(&continued(8, 5)[..44]), golden);
+    }
+
+    #[test]
+    fn golden_bytes_of_a_mask() {
+        let mut out = Vec::new();
+        put_entry(&mut out, 7, &command(9, &[0; SECTOR_BYTES + 1]));
+        assert_eq!(hex(&out[6..8]), "0100", "the first mask that no sector is equal to");
+        assert_eq!(hex(&out[48..52]), "01000100", "zeros");
+        assert_eq!(hex(&out[48 + SECTOR_BYTES..56 + SECTOR_BYTES]), "0100010001000100", "padding too");
+    }
+
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }

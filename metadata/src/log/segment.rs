@@ -133,3 +133,20 @@ pub(crate) fn check_header(bytes: &[u8], number: u64) -> Result<u64, String> {
     }
     Ok(batch)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_bytes() {
+        let golden = concat!(
+            "574546544c4f4733", // WEFTLOG3
+            "0200000000000000", // segment 2
+            "0700000000000000", // its first batch is 7
+            "00000200",         // 131,072 times 8 bytes: 1 MiB
+        );
+        let bytes: String = header(2, 7, 131_072)[..28].iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(bytes, golden);
+    }
+}
