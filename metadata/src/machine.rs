@@ -19,6 +19,7 @@ mod glance;
 pub(crate) mod incoming;
 pub(crate) mod snapshot;
 
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -90,10 +91,17 @@ pub(crate) struct FrozenState {
 }
 
 impl FrozenState {
-    /// What its snapshot says of itself, and the directory's bytes.
-    pub(crate) fn write(self) -> (SnapshotMeta, Vec<u8>) {
-        let directory = self.directory.snapshot();
-        (snapshot::meta(self.applied, self.membership, &directory), directory)
+    /// As [`State::index`].
+    pub(crate) fn index(&self) -> u64 {
+        self.applied.map_or(0, |id| id.index)
+    }
+
+    /// Writes its snapshot, head and all, as it goes along; returns what the snapshot says of itself.
+    pub(crate) fn write(self, out: &mut impl Write) -> io::Result<SnapshotMeta> {
+        let meta = snapshot::meta(self.applied, self.membership);
+        snapshot::write_head(&meta, out)?;
+        self.directory.write(out)?;
+        Ok(meta)
     }
 }
 
@@ -279,7 +287,7 @@ impl RaftStateMachine<Types> for Machine {
 
 impl Machine {
     /// Durable first: the log before it is purged as soon as this returns.
-    fn install(&self, meta: SnapshotMeta, taken_over: TakenOver) -> std::io::Result<()> {
+    fn install(&self, meta: SnapshotMeta, taken_over: TakenOver) -> io::Result<()> {
         let TakenOver { temporary, state: taken } = taken_over;
         snapshot::put_in_place(&*self.0.volume, &temporary.name, &meta)?;
         let mut state = self.0.state.write();
@@ -302,13 +310,13 @@ impl Machine {
 
     /// Takes over a snapshot that lies elsewhere. Between members it is `incoming` that does.
     fn copy(&self, from: SnapshotFile) -> Result<TakenOver, String> {
-        let text = |error: std::io::Error| error.to_string();
+        let text = |error: io::Error| error.to_string();
         let volume = self.0.volume.clone();
         let temporary = Temporary { volume: volume.clone(), name: format!("copied{TEMPORARY_SUFFIX}") };
         let from = from.file.ok_or("a snapshot without a file")?;
         let file = volume.create(&temporary.name, 0).map_err(text)?;
         let mut writer = FileWriter::new(file.clone());
-        std::io::copy(&mut FileReader::new(from).map_err(text)?, &mut writer).map_err(text)?;
+        io::copy(&mut FileReader::new(from).map_err(text)?, &mut writer).map_err(text)?;
         writer.finish().map_err(text)?;
         let (_, state) = snapshot::read(FileReader::new(file).map_err(text)?)?;
         Ok(TakenOver { temporary, state })
@@ -335,16 +343,15 @@ impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
         let (machine, frozen) = (self.machine.clone(), self.frozen.take());
         let building = blocking(move || {
-            let frozen = frozen.ok_or_else(|| std::io::Error::other("a builder builds one snapshot"))?;
+            let frozen = frozen.ok_or_else(|| io::Error::other("a builder builds one snapshot"))?;
             let applied = frozen.applied;
-            let (meta, directory) = frozen.write();
-            let (file, bytes) = snapshot::save(&*machine.0.volume, &meta, &directory)?;
+            let (meta, file, bytes) = snapshot::save(&*machine.0.volume, frozen)?;
             info!(index = ?applied.map(|id| id.index), bytes, "snapshot written");
             machine.0.metrics.snapshots.inc();
             *machine.0.snapshot.lock() = Some(meta.clone());
             Ok(Snapshot { meta, snapshot: Box::new(SnapshotFile::of(file)) })
         });
-        let built = building.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let built = building.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         built.map_err(|error| StorageIOError::write_snapshot(None, AnyError::new(&error)).into())
     }
 }

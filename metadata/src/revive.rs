@@ -166,8 +166,7 @@ fn found(volume: &dyn Volume, owner: &Owner, config: &Config, mut state: State, 
     state.applied = Some(id);
     state.membership = StoredMembership::new(Some(id), membership);
     state.directory.begin_anew(rand::random_range(GENERATIONS));
-    let (meta, directory) = state.freeze().write();
-    snapshot::save(volume, &meta, &directory).map(drop)
+    snapshot::save(volume, state.freeze()).map(drop)
 }
 
 fn move_aside(volume: &dyn Volume, data: &Path, before: &Path) -> std::io::Result<()> {

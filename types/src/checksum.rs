@@ -29,6 +29,35 @@ impl Checksum {
     }
 }
 
+/// Computes the [`Checksum`] of bytes that come in pieces.
+#[derive(Clone, Default)]
+pub struct RunningChecksum(Box<xxhash_rust::xxh3::Xxh3>);
+
+impl RunningChecksum {
+    /// Of nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Of all bytes so far.
+    #[must_use]
+    pub fn finish(&self) -> Checksum {
+        Checksum(self.0.digest())
+    }
+}
+
+impl fmt::Debug for RunningChecksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RunningChecksum({})", self.finish())
+    }
+}
+
 impl fmt::Display for Checksum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)

@@ -28,7 +28,7 @@ mod time;
 pub use api_key::{ApiKey, KeyHash, ParseApiKeyError};
 pub use audit::{Asker, AuditEntry, AuditOutcome};
 pub use block::{BlockHash, IndexKey, ParseHashError};
-pub use checksum::Checksum;
+pub use checksum::{Checksum, RunningChecksum};
 pub use contract::{Contract, ContractConflict, ContractId, Part, PartId};
 pub use ids::{
     EndpointId, Generation, GroupId, HolderId, HolderKey, Incarnation, KeyId, LeaseId, MemberId, NodeId, RequestId,

@@ -48,8 +48,8 @@ enum Command {
     Trace(Box<trace::args::TraceArgs>),
     /// Block hashes of prompts, against BLAKE3 of the same bytes.
     Hash(FormArgs),
-    /// The prefix index, against a plain hash map and memory latency.
-    Index(FormArgs),
+    /// The prefix index, against a plain hash map and memory latency, or the indexes of other routers.
+    Index(index::IndexArgs),
     /// Block streams between two fabrics over loopback, against TCP.
     Fetch(FormArgs),
     /// Storing and loading through a node daemon, against copying in memory.
@@ -126,7 +126,7 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
     match args.bench {
         Command::Trace(args) => trace::args::run(*args).await,
         Command::Hash(form) => HASH.report(&form).await,
-        Command::Index(form) => INDEX.report(&form).await,
+        Command::Index(args) => index::run(args).await,
         Command::Fetch(form) => FETCH.report(&form).await,
         Command::Arena(form) => ARENA.report(&form).await,
         Command::Placement(form) => PLACEMENT.report(&form).await,

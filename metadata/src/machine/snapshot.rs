@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use weft_metadata_state::Directory;
 use weft_types::codec;
 
-use super::State;
+use super::{FrozenState, State};
 use crate::error::StoreError;
 use crate::raft::mirror::{LogIdMirror, StoredMembershipMirror};
 use crate::raft::{LogId, SnapshotMeta, StoredMembership};
@@ -115,20 +115,16 @@ pub(crate) fn indices(volume: &dyn Volume) -> io::Result<Vec<u64>> {
     Ok(indices)
 }
 
-/// What a snapshot says of itself. `directory`: its bytes, which differ between members that came to the same state on
-/// different ways, so that none may finish what another began: the name has their checksum, which is their end.
-pub(crate) fn meta(applied: Option<LogId>, membership: StoredMembership, directory: &[u8]) -> SnapshotMeta {
+/// What a new snapshot says of itself. Members that came to the same state on different ways write it differently, so that none
+/// may finish what another began: no two have the same name.
+pub(crate) fn meta(applied: Option<LogId>, membership: StoredMembership) -> SnapshotMeta {
     let position = applied.map_or_else(|| "empty".to_owned(), |id| id.to_string());
-    let checksum = directory.last_chunk().map_or(0, |sum| u64::from_le_bytes(*sum));
-    SnapshotMeta {
-        last_log_id: applied,
-        last_membership: membership,
-        snapshot_id: format!("{position}-{checksum:016x}"),
-    }
+    let name: u64 = crate::runtime::random();
+    SnapshotMeta { last_log_id: applied, last_membership: membership, snapshot_id: format!("{position}-{name:016x}") }
 }
 
-/// Writes a snapshot, head and all.
-pub(crate) fn write(meta: &SnapshotMeta, directory: &[u8], out: &mut impl Write) -> io::Result<()> {
+/// Writes what comes before the directory.
+pub(crate) fn write_head(meta: &SnapshotMeta, out: &mut impl Write) -> io::Result<()> {
     let head = codec::encode(&MetaMirror::from(meta));
     let mut bytes = Vec::with_capacity(16 + head.len());
     bytes.extend_from_slice(MAGIC);
@@ -136,23 +132,18 @@ pub(crate) fn write(meta: &SnapshotMeta, directory: &[u8], out: &mut impl Write)
     bytes.extend_from_slice(&head);
     let crc = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&crc.to_le_bytes());
-    out.write_all(&bytes)?;
-    out.write_all(directory)
+    out.write_all(&bytes)
 }
 
-/// Makes a snapshot durable under its name, then removes older ones. Returns the file and its length.
-pub(crate) fn save(
-    volume: &dyn Volume,
-    meta: &SnapshotMeta,
-    directory: &[u8],
-) -> io::Result<(Arc<dyn VolumeFile>, u64)> {
-    let temporary = temporary_name(&name(index_of(meta)));
+/// Makes a snapshot durable under its name, then removes older ones. Returns what it says of itself, its file and its length.
+pub(crate) fn save(volume: &dyn Volume, state: FrozenState) -> io::Result<(SnapshotMeta, Arc<dyn VolumeFile>, u64)> {
+    let temporary = temporary_name(&name(state.index()));
     let file = volume.create(&temporary, 0)?;
     let mut writer = FileWriter::new(file.clone());
-    write(meta, directory, &mut writer)?;
+    let meta = state.write(&mut writer)?;
     let bytes = writer.finish()?;
-    put_in_place(volume, &temporary, meta)?;
-    Ok((file, bytes))
+    put_in_place(volume, &temporary, &meta)?;
+    Ok((meta, file, bytes))
 }
 
 /// Gives a whole and durable snapshot its name, then removes older ones.
@@ -195,9 +186,7 @@ pub(crate) fn load_newest(volume: &dyn Volume) -> Result<Option<(SnapshotMeta, S
 /// Reads a whole snapshot and checks it, or says what is wrong with it.
 pub(crate) fn read(mut input: impl Read) -> Result<(SnapshotMeta, State), String> {
     let meta = read_head(&mut input)?;
-    let mut bytes = Vec::new();
-    input.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    let directory = Directory::restore(&bytes).map_err(|error| error.to_string())?;
+    let directory = Directory::restore(input).map_err(|error| error.to_string())?;
     let state = State { directory, applied: meta.last_log_id, membership: meta.last_membership.clone() };
     Ok((meta, state))
 }

@@ -1,13 +1,13 @@
 //! A backup, from this side: the state of one moment, written as a snapshot straight into the caller's stream. Applying goes
 //! on meanwhile.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use tokio::sync::mpsc;
 use weft_metadata_proto::v1::BackupPiece;
 use weft_transport::{Publisher, Refusal, RefusalCode};
 
-use crate::machine::{Machine, snapshot};
+use crate::machine::Machine;
 
 /// Pieces that wait for the caller: it is he who sets the pace.
 const PIECES_AHEAD_MAX: usize = 4;
@@ -18,8 +18,9 @@ pub(crate) async fn serve(machine: Machine, mut publisher: Publisher<BackupPiece
     let (pieces, mut written) = mpsc::channel(PIECES_AHEAD_MAX);
     let writing = tokio::task::spawn_blocking(move || {
         let frozen = machine.state_mut().freeze();
-        let (meta, directory) = frozen.write();
-        snapshot::write(&meta, &directory, &mut Pieces(pieces))
+        let mut pieces = BufWriter::with_capacity(BackupPiece::BYTES_MAX, Pieces(pieces));
+        frozen.write(&mut pieces)?;
+        pieces.flush()
     });
     while let Some(piece) = written.recv().await {
         publisher.publish(&piece).await.map_err(|error| failed(error.to_string()))?;

@@ -3,20 +3,27 @@
 //! Blocks are written in the order in which they lie in memory, so that a restored index has what belongs together side by
 //! side, too. Replicas of one state may differ in that order, and so in bytes; their [`Directory::fingerprint`]s are equal.
 
+mod input;
+
+use std::io::{self, Read, Write};
+
 use serde::{Deserialize, Serialize};
 use weft_index::{Frozen, PrefixIndex, Run, layout};
 use weft_types::codec::{self, DecodeError};
-use weft_types::{Checksum, HolderId, IndexKey, LogTime, Roster};
+use weft_types::{Checksum, HolderId, LogTime, Roster, RunningChecksum};
 
 use crate::accounts::Accounts;
 use crate::digests::HolderDigests;
 use crate::numbers::{Life, Number, Numbers};
 use crate::{Directory, Limits, contracts};
+use input::Input;
 
 const MAGIC: [u8; 8] = *b"weft.dir";
 const VERSION: u32 = 2;
-/// At the end, compared before anything else.
-const CHECKSUM_BYTES: usize = size_of::<u64>();
+/// Bytes that are written at a time.
+const PIECE_BYTES: usize = 256 << 10;
+/// Blocks for which room is made on the snapshot's word alone; for more, as they come.
+const ROOM_AT_ONCE: usize = 16 << 20;
 
 /// Bytes that are not a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +53,12 @@ pub enum SnapshotError {
     /// Its parts do not fit together.
     #[error("snapshot contradicts itself: {0}")]
     Inconsistent(&'static str),
-    /// Cut short or malformed.
+    /// Malformed.
     #[error(transparent)]
     Malformed(#[from] DecodeError),
+    /// It cannot be read.
+    #[error("snapshot cannot be read: {0}")]
+    Read(io::Error),
 }
 
 /// All but time, accounts and blocks.
@@ -82,7 +92,10 @@ impl Directory {
     /// lived through everything does.
     #[must_use]
     pub fn snapshot(&self) -> Vec<u8> {
-        write(&self.head(), self.log_time, &self.accounts, self.index.len(), self.index.runs())
+        let mut bytes = Vec::new();
+        let (blocks, runs) = (self.index.len(), self.index.runs());
+        write(&self.head(), self.log_time, &self.accounts, blocks, runs, &mut bytes).expect("memory takes every write");
+        bytes
     }
 
     /// Equal for equal states, however they came about.
@@ -115,35 +128,48 @@ impl Directory {
         }
     }
 
-    /// Reads a snapshot.
+    /// Reads a snapshot to its end, block by block as it comes.
     ///
     /// # Errors
     /// The bytes are none, are of another format, or are damaged.
-    pub fn restore(bytes: &[u8]) -> Result<Self, SnapshotError> {
-        let mut reader = layout::Reader::new(bytes, "directory snapshot");
-        let magic = reader.array()?;
+    pub fn restore(from: impl Read) -> Result<Self, SnapshotError> {
+        let mut input = Input::new(from);
+        let magic = input.array()?;
         if magic != MAGIC {
             return Err(SnapshotError::Magic(magic));
         }
-        let found = reader.u32()?;
+        let found = u32::from_le_bytes(input.array()?);
         if found != VERSION {
             return Err(SnapshotError::Version { found, known: VERSION });
         }
-        check_sum(bytes)?;
-        let head_len = reader.u32()? as usize;
-        let log_time = LogTime::from_micros(reader.u64()?);
-        let blocks = reader.u64()?;
-        let head: Head = codec::decode_part(reader.bytes(head_len)?)?;
-        let accounts = Accounts::read(&mut reader)?;
-        let expected = usize::try_from(blocks).unwrap_or(usize::MAX).min(reader.remaining() / IndexKey::LEN);
-        let mut index = PrefixIndex::with_room(expected);
-        while reader.remaining() > CHECKSUM_BYTES {
-            load(&layout::read_run(&mut reader)?, &head.numbers, &mut index)?;
+        let read = Self::restore_body(&mut input);
+        match read {
+            Err(SnapshotError::Read(error)) => Err(SnapshotError::Read(error)),
+            // Whatever it seemed to say: if it is damaged, that is what is wrong with it.
+            Err(other) => Err(input.drain().err().unwrap_or(other)),
+            Ok((head, log_time, accounts, index)) => {
+                input.finish()?;
+                head.into_directory(log_time, accounts, index)
+            }
+        }
+    }
+
+    fn restore_body(input: &mut Input<impl Read>) -> Result<(Head, LogTime, Accounts, PrefixIndex), SnapshotError> {
+        let head_len = u32::from_le_bytes(input.array()?) as usize;
+        let log_time = LogTime::from_micros(u64::from_le_bytes(input.array()?));
+        let blocks = u64::from_le_bytes(input.array()?);
+        let head: Head = codec::decode_part(input.bytes(head_len)?)?;
+        let records = usize::try_from(u64::from_le_bytes(input.array()?)).unwrap_or(usize::MAX);
+        let accounts = Accounts::read(input.bytes(records)?)?;
+        let expected = usize::try_from(blocks).unwrap_or(usize::MAX);
+        let mut index = PrefixIndex::with_room(expected.min(ROOM_AT_ONCE));
+        while (index.len() as u64) < blocks {
+            load(&layout::read_run(&mut input.run()?)?, &head.numbers, &mut index)?;
         }
         if index.len() as u64 != blocks {
             return Err(SnapshotError::Inconsistent("it has another number of blocks than it says"));
         }
-        head.into_directory(log_time, accounts, index)
+        Ok((head, log_time, accounts, index))
     }
 }
 
@@ -193,10 +219,12 @@ impl FrozenDirectory {
         &self.accounts
     }
 
-    /// What [`Directory::snapshot`] would have written then.
-    #[must_use]
-    pub fn snapshot(self) -> Vec<u8> {
-        write(&self.head, self.log_time, &self.accounts, self.blocks.len(), self.blocks)
+    /// Writes what [`Directory::snapshot`] would have written then.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(self, out: impl Write) -> io::Result<()> {
+        write(&self.head, self.log_time, &self.accounts, self.blocks.len(), self.blocks, out)
     }
 
     /// Blocks that holders of the roster hold.
@@ -215,9 +243,10 @@ fn write(
     accounts: &Accounts,
     blocks: usize,
     runs: impl Iterator<Item = Run>,
-) -> Vec<u8> {
+    mut out: impl Write,
+) -> io::Result<()> {
     let head = codec::encode(head);
-    let mut bytes = Vec::with_capacity(48 + head.len() + 18 * blocks);
+    let mut bytes = Vec::with_capacity(2 * PIECE_BYTES);
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
     bytes.extend_from_slice(&u32::try_from(head.len()).expect("the roster's bound").to_le_bytes());
@@ -225,10 +254,21 @@ fn write(
     bytes.extend_from_slice(&(blocks as u64).to_le_bytes());
     bytes.extend_from_slice(&head);
     accounts.write(&mut bytes);
-    runs.for_each(|run| layout::write_run(&mut bytes, &run.holders, &run.keys));
-    let checksum = Checksum::of(&bytes);
-    bytes.extend_from_slice(&checksum.get().to_le_bytes());
-    bytes
+    let mut sum = RunningChecksum::new();
+    let mut put = |bytes: &mut Vec<u8>| {
+        sum.update(bytes);
+        out.write_all(bytes)?;
+        bytes.clear();
+        Ok::<_, io::Error>(sum.finish())
+    };
+    for run in runs {
+        layout::write_run(&mut bytes, &run.holders, &run.keys);
+        if bytes.len() >= PIECE_BYTES {
+            put(&mut bytes)?;
+        }
+    }
+    let checksum = put(&mut bytes)?;
+    out.write_all(&checksum.get().to_le_bytes())
 }
 
 fn load(run: &Run, numbers: &[Number], index: &mut PrefixIndex) -> Result<(), SnapshotError> {
@@ -236,17 +276,6 @@ fn load(run: &Run, numbers: &[Number], index: &mut PrefixIndex) -> Result<(), Sn
     match run.holders.iter().all(known) && index.load(&run.holders, &run.keys) == run.keys.len() {
         true => Ok(()),
         false => Err(SnapshotError::Inconsistent("a block is listed twice, or held by nobody the directory knows")),
-    }
-}
-
-fn check_sum(bytes: &[u8]) -> Result<(), SnapshotError> {
-    let Some((body, sum)) = bytes.split_last_chunk() else {
-        return Err(SnapshotError::Inconsistent("it is too short to have a checksum"));
-    };
-    let (expected, got) = (Checksum::from_u64(u64::from_le_bytes(*sum)), Checksum::of(body));
-    match expected == got {
-        true => Ok(()),
-        false => Err(SnapshotError::Checksum { expected, got }),
     }
 }
 
@@ -268,8 +297,9 @@ mod tests {
             sweep_position: 0,
             refused_blocks: u64::MAX,
         };
-        let written = write(&head, LogTime::ZERO, &Accounts::default(), 0, std::iter::empty());
-        let restored = Directory::restore(&written).unwrap();
+        let mut written = Vec::new();
+        write(&head, LogTime::ZERO, &Accounts::default(), 0, std::iter::empty(), &mut written).unwrap();
+        let restored = Directory::restore(&written[..]).unwrap();
         assert_eq!(*restored.roster(), roster);
         assert_eq!(restored.snapshot(), written);
     }

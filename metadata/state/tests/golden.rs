@@ -259,7 +259,7 @@ fn accounts() {
     let head = u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
     let records = &bytes[32 + head..bytes.len() - 8];
     assert_eq!(hex::encode(records), golden(RECORDS));
-    assert_eq!(Directory::restore(&bytes).unwrap().accounts(), directory.accounts());
+    assert_eq!(Directory::restore(&bytes[..]).unwrap().accounts(), directory.accounts());
 }
 
 const RECORDS: &[(&str, &str)] = &[
@@ -359,7 +359,7 @@ fn snapshot() {
     ]
     .concat();
     assert_eq!(hex::encode(directory.snapshot()), golden(&fields));
-    assert_eq!(Directory::restore(&directory.snapshot()).unwrap().snapshot(), directory.snapshot());
+    assert_eq!(Directory::restore(&directory.snapshot()[..]).unwrap().snapshot(), directory.snapshot());
 }
 
 #[test]
@@ -371,5 +371,5 @@ fn what_a_later_release_wrote_is_refused_by_name() {
     assert!(Command::decode(&bytes).unwrap_err().to_string().contains("kind 99"));
     let mut bytes = Directory::new().snapshot();
     bytes[8] = 3;
-    assert!(Directory::restore(&bytes).unwrap_err().to_string().contains("format 3"));
+    assert!(Directory::restore(&bytes[..]).unwrap_err().to_string().contains("format 3"));
 }

@@ -12,8 +12,8 @@ fn noticed(guards: Guards, seeds: std::ops::Range<u64>, invariants: &[&str]) -> 
 #[test]
 fn disks_that_do_not_sync_lose_what_was_acknowledged() {
     let guards = Guards { disks_sync: false, ..Guards::default() };
-    let lost = noticed(guards, 0..25, &["what is committed never changes", "no acknowledged fact is lost"]);
-    assert!(lost >= 3, "of 25 runs without syncs only {lost} lost something");
+    let lost = noticed(guards, 0..40, &["what is committed never changes", "no acknowledged fact is lost"]);
+    assert!(lost >= 3, "of 40 runs without syncs only {lost} lost something");
 }
 
 #[test]

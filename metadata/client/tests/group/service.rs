@@ -130,7 +130,7 @@ impl Group {
     /// The directory as it is, and its log index.
     pub(crate) fn directory(&self) -> (u64, Directory) {
         let state = self.shared.state.lock();
-        (state.index, Directory::restore(&state.directory.snapshot()).unwrap())
+        (state.index, Directory::restore(&state.directory.snapshot()[..]).unwrap())
     }
 }
 

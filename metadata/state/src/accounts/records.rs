@@ -36,10 +36,9 @@ impl Accounts {
         out[start..start + 8].copy_from_slice(&len.to_le_bytes());
     }
 
-    /// Reads length and records.
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, SnapshotError> {
-        let len = usize::try_from(reader.u64()?).map_err(|_| reader.malformed("records longer than memory"))?;
-        let mut records = Reader::new(reader.bytes(len)?, "record of a directory snapshot");
+    /// Reads records.
+    pub(crate) fn read(records: &[u8]) -> Result<Self, SnapshotError> {
+        let mut records = Reader::new(records, "record of a directory snapshot");
         let mut accounts = Self::default();
         while records.remaining() > 0 {
             if !accounts.read_record(&mut records)? {

@@ -18,7 +18,7 @@ fn no_report_from_before_is_taken_whatever_was_granted_since_the_backup() {
     let (a, before) = (node("a", 1), join(&mut directory, &node("a", 1)));
     let device = put(&mut directory, &endpoint("e", 1, Some("a")));
     stored(&mut directory, &before[0], 1);
-    let mut restored = Directory::restore(&directory.snapshot()).unwrap();
+    let mut restored = Directory::restore(&directory.snapshot()[..]).unwrap();
 
     // Life goes on after the backup: lives end, numbers are granted anew, and new ones too.
     let lost: Vec<HolderGrant> = [&a, &node("b", 1), &a]
@@ -34,7 +34,7 @@ fn no_report_from_before_is_taken_whatever_was_granted_since_the_backup() {
     assert_eq!(restored.leading(&[key(1)]), []);
     assert!(restored.roster().nodes.is_empty() && restored.roster().holders.is_empty());
     assert_eq!(restored.roster().endpoints.len(), 1, "what is no soft state stays");
-    let mut restored = Directory::restore(&restored.snapshot()).unwrap();
+    let mut restored = Directory::restore(&restored.snapshot()[..]).unwrap();
     sweep_all(&mut restored);
     // Everybody joins again, and the same numbers are theirs again: under other generations.
     let after: Vec<HolderGrant> =

@@ -43,7 +43,7 @@ fn the_audit_is_bounded_and_survives_a_snapshot() {
     let first = directory.accounts().audit().next().unwrap().clone();
     assert_eq!((first.index, directory.accounts().audit().len()), (6, AuditEntry::KEPT_MAX));
     assert_eq!(first.outcome, AuditOutcome::Done);
-    let restored = Directory::restore(&directory.snapshot()).unwrap();
+    let restored = Directory::restore(&directory.snapshot()[..]).unwrap();
     assert_eq!(restored.accounts(), directory.accounts());
 }
 

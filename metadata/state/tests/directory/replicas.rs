@@ -174,7 +174,7 @@ proptest! {
             let read = Command::decode(&command.encode()).unwrap();
             prop_assert_eq!(&read, &command);
             if *restart {
-                other = Directory::restore(&other.snapshot()).unwrap();
+                other = Directory::restore(&other.snapshot()[..]).unwrap();
             }
             let applied = one.apply(command.clone());
             prop_assert_eq!(&applied, &other.apply(read));
@@ -189,8 +189,10 @@ proptest! {
         }
         prop_assert_eq!(one.accounts(), other.accounts());
         let snapshot = one.snapshot();
-        prop_assert_eq!(Directory::restore(&snapshot).unwrap().fingerprint(), one.fingerprint());
-        prop_assert_eq!(one.freeze().snapshot(), snapshot);
+        prop_assert_eq!(Directory::restore(&snapshot[..]).unwrap().fingerprint(), one.fingerprint());
+        let mut frozen = Vec::new();
+        one.freeze().write(&mut frozen).unwrap();
+        prop_assert_eq!(frozen, snapshot);
     }
 
     #[test]
@@ -256,7 +258,7 @@ proptest! {
         let mut bytes = directory.snapshot();
         let at = at.index(bytes.len());
         if cut { bytes.truncate(at) } else { bytes[at] ^= 1 << bit }
-        prop_assert!(Directory::restore(&bytes).is_err());
+        prop_assert!(Directory::restore(&bytes[..]).is_err());
     }
 
     #[test]
