@@ -238,7 +238,9 @@ impl World {
         match Member::start(&config, fabric, &seat.disk, witness.clone()).await {
             Ok(member) => seat.alive = Some((member, witness)),
             // A disk that lied is found out, mostly.
-            Err(error) if !self.guards.disks_sync => self.chronicle.note(format_args!("member {id}: {error}")),
+            Err(error) if !self.guards.disks_sync => {
+                self.chronicle.note(format_args!("member {id} refuses its disk: {error}"));
+            }
             Err(error) => {
                 self.chronicle.violated("a disk that lost power is recovered", format_args!("member {id}: {error}"));
             }
