@@ -21,6 +21,8 @@
 //!   from disk on the blocking pool.
 //! - **Hand-over of our own.** openraft 0.9 cannot pass leadership on; three of its steps in the right order can. Draining
 //!   the leader costs a few syncs instead of an election.
+//! - **Standing at once.** In openraft 0.9 a member that refuses a candidate with less of the log waits for its own time-out, and
+//!   often loses that election to the first one's higher vote. Here it stands as soon as it has refused (`raft/stand.rs`).
 //!
 //! Files on disk:
 #![doc = include_str!("../../docs/log-format.md")]

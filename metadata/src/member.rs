@@ -223,7 +223,8 @@ impl Running {
         let closer = tokio::spawn(close(group.clone(), fabric.clone(), tasks.clone(), closing.clone()));
         let service = start_service(config, &group, &fabric, &log, metrics, &tasks, &closing);
         let routes = Routes::new().calls_max(CALLS_MAX);
-        let routes = serve::routes(routes, &group.raft, disk, Incoming::new(volume));
+        let lease = config.raft.election_max;
+        let routes = serve::routes(routes, &group.raft, disk, Incoming::new(volume), lease);
         fabric.serve(service.routes(handover::routes(hello::routes(routes, &group.raft, disk), &group.raft, disk)));
         let forming = Forming { me, disk, members, fabric: fabric.clone(), raft: group.raft.clone(), waiting };
         tasks.spawn(closing.run_until_cancelled_owned(forming.run()));

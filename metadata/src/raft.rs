@@ -8,6 +8,7 @@ pub(crate) mod mirror;
 pub(crate) mod network;
 mod outgoing;
 pub(crate) mod serve;
+mod stand;
 pub(crate) mod wire;
 
 use std::fmt;

@@ -208,6 +208,18 @@ impl Fabric {
         }
     }
 
+    /// The next call to this target makes a connection anew, and whatever waits on the one there is goes on waiting. For a caller
+    /// that knows sooner than timers do that nobody is at its other end: after a restart, the process there does not know it,
+    /// and packets sent in vain are repeated after longer and longer pauses.
+    pub fn redial(&self, to: &Target) {
+        match &*self.0 {
+            Inner::Socket(socket) => socket.pool.forget(to),
+            // Its connections have no timers.
+            #[cfg(feature = "testing")]
+            Inner::Memory(_) => {}
+        }
+    }
+
     /// Whether it was closed: no call can succeed any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {

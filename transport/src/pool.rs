@@ -56,6 +56,11 @@ impl Pool {
         }
     }
 
+    /// The next call to a target makes a connection of its own, whatever becomes of the one there is.
+    pub(crate) fn forget(&self, to: &Target) {
+        self.state.lock().lines.remove(to);
+    }
+
     fn line(&self, core: &Arc<Core>, to: &Target) -> watch::Receiver<Dial> {
         let mut state = self.state.lock();
         state.uses += 1;

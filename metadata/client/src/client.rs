@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use weft_index::{Digests, Report, ReportAck};
 use weft_metadata_proto::v1::{
     AuditRequest, AuditResponse, BackupPiece, BackupRequest, ChangeMembersRequest, DigestsRequest, HolderDigests,
@@ -27,6 +28,10 @@ use crate::{Follower, FollowerMetrics, MetadataError};
 
 /// The one group of this version.
 pub(crate) const SHARD: ShardId = ShardId::new(0);
+
+/// How long a member that did not answer is left alone while others do: about as long as an election. An attempt there would
+/// take half a second, in which the others elect a leader unseen.
+const SILENT_FOR: Duration = Duration::from_secs(1);
 
 /// Calls the metadata group. Clone is cheap; clones share what is known of the group.
 ///
@@ -325,7 +330,7 @@ impl MetadataClient {
     {
         let mut attempts = Attempts::new(deadline, &self.jitter);
         let mut member = self.group.lock().writer();
-        let (mut failed, mut hinted) = (None, false);
+        let (mut failed, mut hinted): (Option<(SocketAddr, Instant)>, _) = (None, false);
         let mut last = "the deadline had passed".to_owned();
         while let Some(limit) = attempts.next() {
             match self.fabric.call::<M>(&target(member), request, limit).await {
@@ -337,9 +342,10 @@ impl MetadataClient {
                 Ok(Reply::Conflict(conflict)) => return Err(conflict.into()),
                 Ok(Reply::NotLeader { leader }) => {
                     last = format!("{member} does not lead");
-                    // A hint that points where nobody answered just now is not worth an attempt.
-                    let hint = leader.filter(|leader| *leader != member && failed != Some(*leader));
-                    member = self.group.lock().redirected(member, hint);
+                    // Where nobody answered just now is not worth an attempt, whoever says that it leads.
+                    let silent = failed.filter(|(_, at)| at.elapsed() < SILENT_FOR).map(|(silent, _)| silent);
+                    let hint = leader.filter(|leader| *leader != member && silent != Some(*leader));
+                    member = self.group.lock().redirected(member, hint, silent);
                     // The first hint is followed at once; members that name each other are not asked in a tight loop.
                     if hint.is_some() && !std::mem::replace(&mut hinted, true) {
                         continue;
@@ -347,7 +353,7 @@ impl MetadataClient {
                 }
                 Err(error) => {
                     last = retriable(error)?;
-                    failed = Some(member);
+                    failed = Some((member, Instant::now()));
                     member = self.group.lock().failed(member);
                 }
             }

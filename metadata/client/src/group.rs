@@ -49,15 +49,20 @@ impl Group {
 
     /// This member did not answer: who is next? Reads go there too, if they went to it.
     pub(crate) fn failed(&mut self, member: SocketAddr) -> SocketAddr {
-        let next = self.redirected(member, None);
+        let next = self.redirected(member, None, None);
         if self.reader == member {
             self.reader = next;
         }
         next
     }
 
-    /// This member does not lead: who is next? The one it names, else the one behind it.
-    pub(crate) fn redirected(&mut self, member: SocketAddr, hint: Option<SocketAddr>) -> SocketAddr {
+    /// This member does not lead: who is next? The one it names, else the one behind it, but for one that is `silent`.
+    pub(crate) fn redirected(
+        &mut self,
+        member: SocketAddr,
+        hint: Option<SocketAddr>,
+        silent: Option<SocketAddr>,
+    ) -> SocketAddr {
         if self.leader == Some(member) {
             self.leader = None;
         }
@@ -65,8 +70,9 @@ impl Group {
             self.learn(hint);
             return hint;
         }
-        let at = self.members.iter().position(|known| *known == member);
-        self.members[at.map_or(0, |at| (at + 1) % self.members.len())]
+        let at = self.members.iter().position(|known| *known == member).map_or(0, |at| at + 1);
+        let behind = self.members.iter().cycle().skip(at % self.members.len()).take(self.members.len());
+        *behind.clone().find(|next| Some(**next) != silent).unwrap_or(&self.members[0])
     }
 
     /// A member was named by another. The last ones learnt give way when there are too many.
@@ -104,8 +110,18 @@ mod tests {
         assert_eq!(group.failed(addr(2)), addr(3));
         assert_eq!(group.reader(), addr(3));
         assert_eq!(group.failed(addr(1)), addr(2), "the failure of another does not move reads");
-        assert_eq!(group.redirected(addr(3), Some(addr(1))), addr(1));
+        assert_eq!(group.redirected(addr(3), Some(addr(1)), None), addr(1));
         assert_eq!(group.reader(), addr(3), "one that does not lead still answers reads");
+    }
+
+    #[test]
+    fn one_that_is_silent_is_passed_over_while_the_others_elect() {
+        let mut group = Group::new(vec![addr(1), addr(2), addr(3)]);
+        assert_eq!(group.redirected(addr(3), None, Some(addr(1))), addr(2));
+        assert_eq!(group.redirected(addr(2), None, Some(addr(1))), addr(3));
+        assert_eq!(group.redirected(addr(3), None, None), addr(1));
+        let mut alone = Group::new(vec![addr(1)]);
+        assert_eq!(alone.redirected(addr(1), None, Some(addr(1))), addr(1), "there is nobody else");
     }
 
     #[test]

@@ -77,12 +77,16 @@ pub(crate) fn routes(routes: Routes, raft: &Raft<Types>, disk: DiskId) -> Routes
         })
 }
 
-/// Moves a member on to the vote that the successor will ask for. openraft takes a higher vote from every request of a
-/// leader; the one that does nothing else is to install a snapshot that covers nothing.
+/// Moves a member on to the vote that the successor will ask for.
 pub(crate) async fn step_aside(raft: &Raft<Types>, vote: Vote, successor: u64) -> Result<(), String> {
-    let next = Vote::new(vote.leader_id.term + 1, successor);
+    move_on(raft, Vote::new(vote.leader_id.term + 1, successor)).await
+}
+
+/// Moves a member on to a higher vote, which it tells nobody. openraft takes one from every request of a leader; the one that
+/// does nothing else is to install a snapshot that covers nothing.
+pub(super) async fn move_on(raft: &Raft<Types>, vote: Vote) -> Result<(), String> {
     let nothing = Snapshot { meta: SnapshotMeta::default(), snapshot: Box::new(SnapshotFile::none()) };
-    raft.install_full_snapshot(next, nothing).await.map(drop).map_err(|error| error.to_string())
+    raft.install_full_snapshot(vote, nothing).await.map(drop).map_err(|error| error.to_string())
 }
 
 /// Only the leader that this member follows now may ask.

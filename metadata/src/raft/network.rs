@@ -28,6 +28,10 @@ const UNREACHABLE_PAUSE: Duration = Duration::from_millis(150);
 /// A peer is worth a line when it has been silent for so long: longer than one that restarts, or a group that ends together.
 const SILENCE_TOLD_AFTER: Duration = Duration::from_secs(2);
 
+/// A peer that has been silent for so long is dialled anew by each call, more than two appends that were lost: when it has been
+/// restarted, it is to hear from its leader before it calls for an election.
+const REDIAL_AFTER: Duration = Duration::from_millis(350);
+
 /// Makes a client for each peer.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
@@ -100,7 +104,9 @@ impl Peer {
     ) -> Result<M::Response, CallError> {
         let answer = self.fabric.call::<M>(&self.target, request, option.hard_ttl()).await;
         let failure = answer.as_ref().err().filter(unanswered);
-        self.silence.heard(self.id, failure, Instant::now());
+        if self.silence.heard(self.id, failure, Instant::now()) > REDIAL_AFTER {
+            self.fabric.redial(&self.target);
+        }
         if failure.is_some()
             && let Some(other) = &mut self.other
         {
@@ -131,14 +137,15 @@ fn unanswered(error: &&CallError) -> bool {
 }
 
 impl Silence {
-    /// A call to the peer was answered, or why it was not.
-    fn heard(&self, peer: u64, failure: Option<&CallError>, now: Instant) {
+    /// A call to the peer was answered, or why it was not. Returns how long it has been silent.
+    fn heard(&self, peer: u64, failure: Option<&CallError>, now: Instant) -> Duration {
         let mut silent = self.0.lock();
         match failure {
             None => {
                 if let Some(Silent { since, told: true }) = silent.take() {
                     info!(peer, after = ?(now - since), "a member of the group answers again");
                 }
+                Duration::ZERO
             }
             Some(error) => {
                 let silent = silent.get_or_insert(Silent { since: now, told: false });
@@ -146,6 +153,7 @@ impl Silence {
                     silent.told = true;
                     warn!(peer, since = ?(now - silent.since), "a member of the group does not answer: {error}");
                 }
+                now - silent.since
             }
         }
     }

@@ -1,19 +1,28 @@
 //! The other side of Raft's procedures: requests of peers, handed to openraft if the peer is who it claims to be.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use openraft::raft::VoteRequest;
 use openraft::{Raft, Snapshot};
 use weft_transport::{Peer, Refusal, RefusalCode, Routes};
 use weft_types::Role;
 
+use super::stand::stand_instead;
 use super::wire::{AppendEntries, InstallSnapshot, SnapshotReply, Vote};
 use super::{DiskId, Types, Vote as RaftVote};
 use crate::machine::incoming::{Incoming, Piece, Taken};
 
 const MEMBERS: &[Role] = &[Role::Metadata];
 
-/// Adds methods 1 to 3, for a member that keeps its promises on `disk`.
-pub(crate) fn routes(routes: Routes, raft: &Raft<Types>, disk: DiskId, incoming: Incoming) -> Routes {
+/// Adds methods 1 to 3, for a member that keeps its promises on `disk`. A leader's word holds for `leader_lease`.
+pub(crate) fn routes(
+    routes: Routes,
+    raft: &Raft<Types>,
+    disk: DiskId,
+    incoming: Incoming,
+    leader_lease: Duration,
+) -> Routes {
     let (append, vote, install) = (raft.clone(), raft.clone(), raft.clone());
     let incoming = Arc::new(incoming);
     routes
@@ -30,7 +39,12 @@ pub(crate) fn routes(routes: Routes, raft: &Raft<Types>, disk: DiskId, incoming:
             async move {
                 check_sender(&peer, &request.vote.into())?;
                 check_disk(request.to, disk)?;
-                raft.vote(request.into()).await.map(Into::into).map_err(failed)
+                let request = VoteRequest::from(request);
+                let answer = raft.vote(request.clone()).await.map_err(failed)?;
+                // The candidate gives up the call when it hears of a higher vote, which must not stop this.
+                let (standing, refused) = (raft.clone(), answer.clone());
+                tokio::spawn(async move { stand_instead(&standing, request, &refused, leader_lease).await });
+                Ok(answer.into())
             }
         })
         .rpc::<InstallSnapshot, _, _>(MEMBERS, move |peer, message| {
