@@ -100,6 +100,14 @@ impl LogStore {
         Self::open_into(volume, settings, metrics, &mut |_| Ok(()))
     }
 
+    /// Whoever led when it stopped leads no more, until it is elected again. openraft would let it go on in the same term:
+    /// without what it had sent to others and not yet synced itself, it would put other entries under the same ids.
+    pub(crate) fn lead_no_more(&self, me: u64) {
+        let mut vote = self.vote.lock();
+        let led = vote.filter(|vote| vote.committed && vote.leader_id.node_id == me);
+        *vote = led.map(|vote| Vote::new(vote.leader_id.term, me)).or(*vote);
+    }
+
     /// Recovers the log from the volume and starts its writer; entries that it knows to be committed go to the sink as they
     /// are read. Blocks: call it off the runtime.
     pub(crate) fn open_into(

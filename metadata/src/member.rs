@@ -213,6 +213,7 @@ impl Running {
         let me = config.member.get();
         let members: BTreeMap<u64, SocketAddr> = config.members.iter().map(|(id, addr)| (id.get(), *addr)).collect();
         let network = Network::new(me, fabric.clone(), members.clone());
+        log.lead_no_more(me);
         let raft = Raft::new(me, raft_config(config)?, network, log.clone(), machine.clone()).await;
         let raft = raft.map_err(|error| BindError::Raft(error.to_string()))?;
         let waiting = Waiting::default();

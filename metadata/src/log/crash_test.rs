@@ -157,3 +157,16 @@ async fn after_a_failed_sync_nothing_is_acknowledged() {
     volume.cut_power_after(100);
     assert!(log.save_vote(&Vote::new(1, 1)).await.is_err(), "the device came back, the promise did not");
 }
+
+#[tokio::test]
+async fn who_led_before_a_restart_has_to_be_elected_anew() {
+    let volume = Arc::new(CrashVolume::default());
+    let mut log = open(&volume).unwrap();
+    log.save_vote(&Vote::new_committed(7, 2)).await.unwrap();
+    log.close().await;
+    let mut log = open(&volume).unwrap();
+    log.lead_no_more(1);
+    assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new_committed(7, 2)), "another's leadership stays");
+    log.lead_no_more(2);
+    assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(7, 2)), "voted for, and no more");
+}

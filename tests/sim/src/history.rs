@@ -94,6 +94,7 @@ async fn happen(world: &mut World) -> Option<(usize, Mend)> {
             let up = world.members_up();
             let random = up.choose(&mut world.random).copied();
             let victim = if world.random.random_bool(0.6) { world.leader().or(random) } else { random }?;
+            in_the_midst(world);
             let stops = world.random.random_bool(0.2);
             world.chronicle.note(format_args!("member {victim} {}", if stops { "stops" } else { "loses power" }));
             if stops {
@@ -112,6 +113,7 @@ async fn happen(world: &mut World) -> Option<(usize, Mend)> {
             None
         }
         91..98 => {
+            in_the_midst(world);
             cut(world);
             Some((soon, Mend::Heal))
         }
@@ -120,6 +122,16 @@ async fn happen(world: &mut World) -> Option<(usize, Mend)> {
             world.start_router();
             None
         }
+    }
+}
+
+/// What goes wrong next goes wrong while something is asked and reported: so is found what was acknowledged too early.
+fn in_the_midst(world: &mut World) {
+    if world.random.random_bool(0.5) {
+        world.operate();
+    }
+    if world.random.random_bool(0.5) {
+        change(world);
     }
 }
 

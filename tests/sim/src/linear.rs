@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use std::fmt::{self, Debug};
 use std::hash::Hash;
 
-/// Configurations looked at before the search is given up: some hundred times what a history of the simulation takes.
-const CONFIGURATIONS_MAX: usize = 300_000;
+/// Configurations looked at before the search is given up, a second at most: each call whose end nobody saw doubles them.
+const CONFIGURATIONS_MAX: usize = 20_000;
 
 /// What calls may do, one at a time.
 pub(crate) trait Model {

@@ -349,7 +349,10 @@ impl World {
         let changed = tokio::time::Instant::now() + CHANGED_WITHIN;
         while !self.membership.is_done() {
             if tokio::time::Instant::now() > changed {
-                return self.chronicle.violated("the group answers once mended", self.membership.left());
+                return self.chronicle.violated(
+                    "the group answers once mended",
+                    format_args!("{}; {}", self.membership.left(), self.unrest()),
+                );
             }
             self.advance().await;
             sleep(Duration::from_millis(100)).await;
@@ -395,7 +398,7 @@ impl World {
         let standings: Vec<_> = self
             .seats
             .iter()
-            .map(|(id, seat)| (id, seat.alive.as_ref().map(|(member, _)| member.standing())))
+            .map(|(id, seat)| (id, seat.alive.as_ref().map(|(member, _)| (member.standing(), member.voters()))))
             .collect();
         let nodes: Vec<_> = self.nodes.iter().filter(|node| !node.is_quiet()).map(|node| node.id.to_string()).collect();
         let followed = self.router.as_ref().map(|router| router.follower.log_index());
