@@ -47,6 +47,7 @@ mod walk;
 pub use change::DirectoryChange;
 pub use digests::{Digests, PartitionId, Partitions};
 pub use frozen::{Frozen, Run};
+pub use prefix_index::build::{Builder, Duplicate};
 pub use prefix_index::{Effect, PrefixIndex, Stats};
 pub use reader::IndexReader;
 pub use report::{Change, Report, ReportAck, ReportForm};

@@ -1,6 +1,7 @@
 //! [`PrefixIndex`] itself, which is its one writer.
 
 mod budget;
+pub(crate) mod build;
 mod sweep;
 
 use std::fmt;
@@ -385,7 +386,14 @@ impl PrefixIndex {
     }
 
     fn insert(&mut self, key: Key, set: SetId) -> Result<(), NoRoom> {
-        let Some(slot) = self.take_slot() else { return Err(NoRoom) };
+        let slot = self.fill(key, set)?;
+        self.enter(key, slot).inspect_err(|NoRoom| self.vacate(slot, set))
+    }
+
+    /// Gives a free slot to a block that is not here; the table does not know of it yet.
+    #[inline]
+    fn fill(&mut self, key: Key, set: SetId) -> Result<Slot, NoRoom> {
+        let slot = self.take_slot().ok_or(NoRoom)?;
         self.freezes.before_change(&self.shared, split(slot).0);
         let (segment, at) = self.shared.slab.locate(slot);
         segment.fill(at, key, set);
@@ -395,10 +403,15 @@ impl PrefixIndex {
         self.sets.name(set, 1);
         self.len += 1;
         self.near = slot;
+        Ok(slot)
+    }
+
+    /// Enters a filled slot in the table.
+    #[inline]
+    fn enter(&mut self, key: Key, slot: Slot) -> Result<(), NoRoom> {
         let sub = Table::sub_of(key);
         while let Err(Crowded) = self.table.insert(key, slot, self.entries[sub] as usize) {
             if !self.grow(sub) && !self.evict_some() {
-                self.vacate(slot, set);
                 return Err(NoRoom);
             }
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use weft_index::{Change, Effect, Match, PrefixIndex, Run};
+use weft_index::{Builder, Change, Duplicate, Effect, Match, PrefixIndex, Run};
 use weft_types::{HolderId, IndexKey};
 
 #[derive(Default)]
@@ -165,14 +165,26 @@ proptest! {
     fn an_index_loaded_from_runs_is_the_same_and_goes_on_the_same(
         before in prop::collection::vec(any_op(), 0..300),
         after in prop::collection::vec(any_op(), 0..100),
+        built_room in 0_usize..100,
     ) {
         let (mut index, mut model) = (PrefixIndex::new(), Model::default());
         for op in before {
             step(&mut index, &mut model, op)?;
         }
         let mut loaded = PrefixIndex::with_room(index.len());
+        let mut builder = Builder::with_room(built_room);
         for run in index.runs() {
             prop_assert_eq!(loaded.load(&run.holders, &run.keys), run.keys.len());
+            prop_assert_eq!(builder.run(&run.holders, &run.keys), Ok(()));
+        }
+        let built = builder.finish().unwrap();
+        prop_assert!(index.entries().eq(built.entries()));
+        prop_assert_eq!((built.len(), held(built.runs())), (index.len(), model.held.clone()));
+        for number in (0..300).map(HolderId::new).filter(|holder| !model.retired.contains(holder)) {
+            prop_assert_eq!(built.blocks_of(number), index.blocks_of(number));
+        }
+        if after.len() % 2 == 0 {
+            loaded = built;
         }
         index.retired().for_each(|holder| loaded.retire(holder));
         prop_assert!(loaded.resume_sweep(index.sweep_position()));
@@ -334,5 +346,16 @@ fn long_prompts_that_were_stored_in_pieces_are_found_whole() {
             assert_eq!(index.leading(&prefix), model.leading(&prefix), "after step {step}");
             assert_eq!(index.leading(&chain[from..]), model.leading(&chain[from..]), "after step {step}");
         }
+    }
+}
+
+#[test]
+fn a_block_that_is_listed_twice_is_refused_wherever_it_comes() {
+    let keys: Vec<IndexKey> = (0..1_000).map(spread).collect();
+    for again in [0, 1, 500, 999] {
+        let mut builder = Builder::with_room(0);
+        builder.run(&[HolderId::new(1)], &keys).unwrap();
+        let outcome = builder.run(&[HolderId::new(2)], &keys[again..=again]).and_then(|()| builder.finish().map(drop));
+        assert_eq!(outcome, Err(Duplicate(keys[again])));
     }
 }

@@ -8,7 +8,7 @@ mod input;
 use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
-use weft_index::{Frozen, PrefixIndex, Run, layout};
+use weft_index::{Builder, Duplicate, Frozen, PrefixIndex, Run, layout};
 use weft_types::codec::{self, DecodeError};
 use weft_types::{Checksum, HolderId, LogTime, Roster, RunningChecksum};
 
@@ -162,10 +162,11 @@ impl Directory {
         let records = usize::try_from(u64::from_le_bytes(input.array()?)).unwrap_or(usize::MAX);
         let accounts = Accounts::read(input.bytes(records)?)?;
         let expected = usize::try_from(blocks).unwrap_or(usize::MAX);
-        let mut index = PrefixIndex::with_room(expected.min(ROOM_AT_ONCE));
+        let mut index = Builder::with_room(expected.min(ROOM_AT_ONCE));
         while (index.len() as u64) < blocks {
             load(&layout::read_run(&mut input.run()?)?, &head.numbers, &mut index)?;
         }
+        let index = index.finish().map_err(|Duplicate(_)| SnapshotError::Inconsistent(TWICE))?;
         if index.len() as u64 != blocks {
             return Err(SnapshotError::Inconsistent("it has another number of blocks than it says"));
         }
@@ -271,12 +272,17 @@ fn write(
     out.write_all(&checksum.get().to_le_bytes())
 }
 
-fn load(run: &Run, numbers: &[Number], index: &mut PrefixIndex) -> Result<(), SnapshotError> {
+const TWICE: &str = "a block is listed twice";
+
+fn load(run: &Run, numbers: &[Number], index: &mut Builder) -> Result<(), SnapshotError> {
     let known = |holder: &HolderId| numbers.get(holder.get() as usize).is_some_and(|number| number.life != Life::Free);
-    match run.holders.iter().all(known) && index.load(&run.holders, &run.keys) == run.keys.len() {
-        true => Ok(()),
-        false => Err(SnapshotError::Inconsistent("a block is listed twice, or held by nobody the directory knows")),
+    if !run.holders.iter().all(known) {
+        return Err(SnapshotError::Inconsistent("a block is held by nobody the directory knows"));
     }
+    if index.len() + run.keys.len() > PrefixIndex::BLOCKS_MAX {
+        return Err(SnapshotError::Inconsistent("it lists more blocks than an index can have"));
+    }
+    index.run(&run.holders, &run.keys).map_err(|Duplicate(_)| SnapshotError::Inconsistent(TWICE))
 }
 
 #[cfg(test)]
