@@ -93,6 +93,7 @@ impl Members {
         if self.group.leadership().is_none() {
             return Err(Refused::NotLeader);
         }
+        self.finish().await?;
         let remove = request.remove.map(MemberId::get);
         match request.add {
             Some(new) => self.add(new, remove, request.force).await,
@@ -101,6 +102,16 @@ impl Members {
                 None => because("nothing to change: a member to add or one to remove is wanted"),
             },
         }
+    }
+
+    /// Ends a change that an earlier leader began. Until then the group needs a majority of the former voters and one of the
+    /// new: it is not done, whatever the list of voters says, and openraft leaves it so.
+    async fn finish(&self) -> Result<(), Refused> {
+        let metrics = self.group.metrics();
+        let configs = metrics.membership_config.membership().get_joint_config();
+        let [_former, .., voters] = &configs[..] else { return Ok(()) };
+        info!(?voters, "a change of members is half made: it is ended first");
+        self.commit(ChangeMembers::ReplaceAllVoters(voters.clone()), true).await
     }
 
     async fn add(&self, new: NewMember, replaced: Option<u64>, force: bool) -> Changed {
