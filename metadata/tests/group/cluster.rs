@@ -1,10 +1,10 @@
 //! A group of members, and callers of every role.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -82,7 +82,11 @@ impl Cluster {
         let folder = tempfile::tempdir().unwrap();
         let ca = Ca::init(folder.path(), "test").unwrap();
         // Held together, so that they differ; then let go for the members to bind.
-        let sockets: Vec<UdpSocket> = (0..5).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        // An address of its own, so that nobody else takes a port while its member is down.
+        static CLUSTERS: AtomicU16 = AtomicU16::new(1);
+        let [high, low] = CLUSTERS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let ip = Ipv4Addr::new(127, 79, high, low);
+        let sockets: Vec<UdpSocket> = (0..5).map(|_| UdpSocket::bind((ip, 0)).unwrap()).collect();
         let addrs = sockets.iter().map(|socket| socket.local_addr().unwrap());
         let addrs = (1..).map(MemberId::new).zip(addrs).collect();
         Self { folder, ca, addrs, running: BTreeMap::new(), alive: Alive::default(), adjust }
