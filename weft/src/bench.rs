@@ -4,6 +4,7 @@
 
 mod arena;
 mod divergence;
+mod engine;
 mod failover;
 mod fetch;
 mod form;

@@ -338,8 +338,13 @@ impl Session<'_> {
 
     fn change(&mut self, index: u64, changes: Vec<DirectoryChange>) -> Result<(), Fault> {
         let (mut roster_changed, mut accounts_changed) = (false, false);
+        // Each time it is published, the next change copies roster or accounts: a thousand grants are published once.
+        let mut published = true;
         for change in changes {
             if let DirectoryChange::Blocks(report) = change {
+                if !std::mem::replace(&mut published, true) {
+                    self.publish();
+                }
                 self.view.blocks(report.holder, &report.changes)?;
                 self.shared.metrics.changes.inc_by(report.changes.len() as u64);
                 continue;
@@ -352,9 +357,12 @@ impl Session<'_> {
             }
             let of_accounts = Accounts::are_changed_by(&change);
             self.view.roster_change(change)?;
-            self.publish();
+            published = false;
             roster_changed |= !of_accounts;
             accounts_changed |= of_accounts;
+        }
+        if !published {
+            self.publish();
         }
         if accounts_changed {
             self.shared.accounts.send_replace(Arc::clone(&self.view.accounts));

@@ -243,7 +243,7 @@ impl PrefixIndex {
         crate::walk::leading(&self.shared, prefix)
     }
 
-    /// As [`IndexReader::contains`].
+    /// Whether anybody holds the block, or held it and is not swept yet.
     #[must_use]
     pub fn contains(&self, key: &IndexKey) -> bool {
         self.find(Key::from(*key), Slot::MAX).is_some()

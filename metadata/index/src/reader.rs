@@ -3,9 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use weft_types::{HolderId, IndexKey};
+use weft_types::IndexKey;
 
-use crate::sets::SetId;
 use crate::shared::Shared;
 use crate::walk::{self, Match};
 
@@ -20,18 +19,6 @@ impl IndexReader {
     #[must_use]
     pub fn leading(&self, prefix: &[IndexKey]) -> Vec<Match> {
         walk::leading(&self.0, prefix)
-    }
-
-    /// Whether anybody holds the block, or held it and is not swept yet.
-    #[must_use]
-    pub fn contains(&self, key: &IndexKey) -> bool {
-        walk::find(&self.0, *key) != SetId::FREE
-    }
-
-    /// Whether this holder is in answers no more: retired, and not swept yet.
-    #[must_use]
-    pub fn is_retired(&self, holder: HolderId) -> bool {
-        u16::try_from(holder.get()).is_ok_and(|number| self.0.retired.contains(number))
     }
 }
 

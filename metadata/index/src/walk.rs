@@ -44,11 +44,6 @@ pub(crate) fn leading(shared: &Shared, prefix: &[IndexKey]) -> Vec<Match> {
     }
 }
 
-/// The set of a block; [`SetId::FREE`] if nobody holds it.
-pub(crate) fn find(shared: &Shared, key: IndexKey) -> SetId {
-    Walk::new(shared, &shared.table.load(), &[key]).find(0)
-}
-
 fn attempt(shared: &Shared, prefix: &[IndexKey]) -> Result<Vec<Match>, Overtaken> {
     let table = shared.table.load();
     let mut walk = Walk::new(shared, &table, prefix);

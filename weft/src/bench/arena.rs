@@ -11,10 +11,11 @@ use anyhow::{Context, ensure};
 use serde_json::json;
 use tokio::runtime::Builder;
 use weft_node::Node;
-use weft_node_client::{AttachConfig, NodeClient};
+use weft_node_client::NodeClient;
 use weft_service::telemetry::Telemetry;
-use weft_types::{BlockHash, BlockSize, Contract, Incarnation, ModelKey, Part};
+use weft_types::BlockHash;
 
+use super::engine::attach_config;
 use super::form::Bar;
 use super::limits;
 use super::measure::Effort;
@@ -59,7 +60,7 @@ fn one_size(effort: Effort, size: &Size) -> anyhow::Result<(f64, f64)> {
     let engine = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let node = daemon.block_on(node(folder.path()))?;
     let measured = engine.block_on(async {
-        let client = NodeClient::attach(attach_config(folder.path(), size)?).await?;
+        let client = NodeClient::attach(attach_config(folder.path(), size.block_bytes, DEADLINE)?).await?;
         let measured = through(effort, &client, size).await;
         client.detach().await;
         measured
@@ -134,32 +135,6 @@ async fn node(folder: &Path) -> anyhow::Result<Node> {
         "host_memory": HOST_MEMORY,
     });
     Ok(Node::bind(serde_json::from_value(config)?, &Telemetry::for_tests()).await?)
-}
-
-fn attach_config(folder: &Path, size: &Size) -> anyhow::Result<AttachConfig> {
-    let model_key = ModelKey {
-        model: "bench".to_owned(),
-        revision: String::new(),
-        adapter: String::new(),
-        salt: String::new(),
-        layout: format!("bench:{}", size.block_bytes),
-        block_tokens: BlockSize::DEFAULT,
-    };
-    let contract = Contract {
-        model_key,
-        parts: vec![Part { bytes: size.block_bytes as u64, ranks: vec![0] }],
-        aliases: Vec::new(),
-        tokenizer: String::new(),
-        chat_template: String::new(),
-    };
-    Ok(AttachConfig {
-        socket: folder.join("socket/node.sock"),
-        endpoint: "bench".parse()?,
-        url: "http://127.0.0.1:1".to_owned(),
-        incarnation: Incarnation::new(1),
-        contract,
-        deadline: DEADLINE,
-    })
 }
 
 /// Hashes that were never stored.

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -10,11 +9,12 @@ use serde_json::json;
 use tempfile::TempDir;
 use weft_metadata_client::MetadataClient;
 use weft_node::Node;
-use weft_node_client::{AttachConfig, NodeClient};
+use weft_node_client::NodeClient;
 use weft_service::telemetry::Telemetry;
-use weft_types::{BlockHash, BlockSize, Contract, Incarnation, IndexKey, ModelKey, Part, Role};
+use weft_types::{BlockHash, IndexKey, Role};
 
 use super::STORE_BLOCKS;
+use crate::bench::engine::attach_config;
 use crate::bench::members::Members;
 
 /// Its name.
@@ -55,7 +55,7 @@ impl Subject {
             "anti_entropy": format!("{}s", anti_entropy.as_secs()),
         });
         let node = Node::bind(serde_json::from_value(config)?, &Telemetry::for_tests()).await?;
-        let engine = NodeClient::attach(attach_config(folder.path())?).await?;
+        let engine = NodeClient::attach(attach_config(folder.path(), BLOCK_BYTES, DEADLINE)?).await?;
         let router = MetadataClient::new(members.caller(Role::Router, "router")?, members.addrs());
         Ok(Self { node, engine, router, stored: 0, recent: VecDeque::new(), _folder: folder })
     }
@@ -125,30 +125,4 @@ impl Subject {
 
 fn hash(number: u64) -> BlockHash {
     BlockHash::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes())
-}
-
-fn attach_config(folder: &Path) -> anyhow::Result<AttachConfig> {
-    let model_key = ModelKey {
-        model: "bench".to_owned(),
-        revision: String::new(),
-        adapter: String::new(),
-        salt: String::new(),
-        layout: format!("bench:{BLOCK_BYTES}"),
-        block_tokens: BlockSize::DEFAULT,
-    };
-    let contract = Contract {
-        model_key,
-        parts: vec![Part { bytes: BLOCK_BYTES as u64, ranks: vec![0] }],
-        aliases: Vec::new(),
-        tokenizer: String::new(),
-        chat_template: String::new(),
-    };
-    Ok(AttachConfig {
-        socket: folder.join("socket/node.sock"),
-        endpoint: "bench".parse()?,
-        url: "http://127.0.0.1:1".to_owned(),
-        incarnation: Incarnation::new(1),
-        contract,
-        deadline: DEADLINE,
-    })
 }
