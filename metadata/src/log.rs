@@ -313,7 +313,11 @@ impl RaftLogReader<Types> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
-        self.read(start..end, REPLICATION_BYTES_MAX).await
+        // A leader that was deposed may purge what its replication is still to read. What is left of the range would follow
+        // on nothing: nothing is sent then, and the follower gets it from the new leader.
+        let entries = self.read(start..end, REPLICATION_BYTES_MAX).await?;
+        let complete = entries.first().is_none_or(|entry| entry.log_id.index == start);
+        Ok(if complete { entries } else { Vec::new() })
     }
 }
 

@@ -38,10 +38,6 @@ use crate::store::{Owner, Store};
 /// Entries in one append, whatever their size: a thousand heartbeats' worth would be too many to decode at once.
 const APPEND_ENTRIES_MAX: u64 = 256;
 
-/// How long a follower may take for a piece of a snapshot. The last one includes reading it in: some seconds at 16 million
-/// blocks.
-const SNAPSHOT_PIECE_WITHIN: Duration = Duration::from_secs(30);
-
 /// Calls served at a time. Those that wait for the log are bounded below this (see `service`), so that Raft's own, which they
 /// wait for, always find room.
 const CALLS_MAX: usize = 8192;
@@ -295,7 +291,6 @@ fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, BindError> {
         purge_batch_size: 1,
         // More than a snapshot may be behind, or taking one over would not help a follower that lags.
         replication_lag_threshold: 2 * config.snapshot.entries,
-        install_snapshot_timeout: millis(SNAPSHOT_PIECE_WITHIN),
         ..openraft::Config::default()
     };
     raft.validate().map(Arc::new).map_err(|error| BindError::Raft(error.to_string()))

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::{StoreBuilder, Suite};
+use openraft::{EntryPayload, RaftLogReader};
 
 use super::{LogSettings, LogStore};
 use crate::machine::Machine;
 use crate::metrics::Metrics;
-use crate::raft::{StorageError, Types};
+use crate::raft::{Entry, StorageError, Types, log_id};
 use crate::volume::{LocalVolume, Volume};
 
 struct OnDisk;
@@ -27,4 +29,15 @@ impl StoreBuilder<Types, LogStore, Machine, tempfile::TempDir> for OnDisk {
 #[test]
 fn the_store_passes_openrafts_suite() {
     Suite::test_all(OnDisk).unwrap();
+}
+
+#[tokio::test]
+async fn what_follows_on_nothing_is_not_replicated() {
+    let (_folder, mut log, _) = OnDisk.build().await.unwrap();
+    let entry = |index| Entry { log_id: log_id(1, 1, index), payload: EntryPayload::Blank };
+    log.blocking_append((0..9).map(entry)).await.unwrap();
+    log.purge(log_id(1, 1, 4)).await.unwrap();
+    // A deposed leader's replication, which was at entry 3.
+    assert_eq!(log.limited_get_log_entries(3, 9).await.unwrap(), []);
+    assert_eq!(log.limited_get_log_entries(5, 9).await.unwrap().len(), 4);
 }

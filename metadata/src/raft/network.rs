@@ -183,9 +183,9 @@ impl RaftNetwork<Types> for Peer {
         vote: super::Vote,
         snapshot: Snapshot<Types>,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        option: RPCOption,
+        _option: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<Types, Fatal<u64>>> {
-        outgoing::send(self, vote, snapshot, cancel, &option).await
+        outgoing::send(self, vote, snapshot, cancel).await
     }
 
     fn backoff(&self) -> Backoff {

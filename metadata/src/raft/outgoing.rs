@@ -21,6 +21,12 @@ const FAILURES_MAX: u32 = 5;
 /// Pause after a piece that failed, times the failures so far: what a lost connection needs to be dialled again.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a member has for a piece that it only writes down. An answer that was lost costs as much.
+const PIECE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Of a whole snapshot, what a member reads in within a second at the very least. It does so before it answers the last piece.
+const READ_IN_BYTES: u64 = 32 << 20;
+
 pub(crate) type SendError = StreamingError<Types, Fatal<u64>>;
 
 /// Sends all of it, unless `cancel` resolves first.
@@ -29,21 +35,15 @@ pub(crate) async fn send(
     vote: Vote,
     snapshot: Snapshot<Types>,
     cancel: impl Future<Output = ReplicationClosed>,
-    option: &RPCOption,
 ) -> Result<SnapshotResponse<u64>, SendError> {
     tokio::select! {
         biased;
         closed = cancel => Err(closed.into()),
-        sent = send_all(peer, vote, snapshot, option) => sent,
+        sent = send_all(peer, vote, snapshot) => sent,
     }
 }
 
-async fn send_all(
-    peer: &mut Peer,
-    vote: Vote,
-    snapshot: Snapshot<Types>,
-    option: &RPCOption,
-) -> Result<SnapshotResponse<u64>, SendError> {
+async fn send_all(peer: &mut Peer, vote: Vote, snapshot: Snapshot<Types>) -> Result<SnapshotResponse<u64>, SendError> {
     let unreadable = |error: std::io::Error| SendError::from(storage_error(&error));
     let Snapshot { meta, snapshot } = snapshot;
     let file = snapshot.file.ok_or_else(|| unreadable(std::io::Error::other("a snapshot without a file")))?;
@@ -52,8 +52,10 @@ async fn send_all(
     // An empty piece asks how much is there.
     let (mut offset, mut data, mut failures) = (0, Vec::new(), 0);
     loop {
+        let last = !data.is_empty() && offset + data.len() as u64 == bytes;
+        let option = RPCOption::new(answer_within(bytes, last));
         let message = SnapshotMessage { to: peer.disk, vote, meta: meta.clone(), bytes, offset, data };
-        match peer.call::<InstallSnapshot>(&message, option).await {
+        match peer.call::<InstallSnapshot>(&message, &option).await {
             Ok(SnapshotReply::Done(vote)) => return Ok(SnapshotResponse { vote: vote.into() }),
             Ok(SnapshotReply::Next(next)) if next <= bytes => {
                 failures = 0;
@@ -80,6 +82,11 @@ async fn send_all(
         });
         data = reading.await.map_err(std::io::Error::other).flatten().map_err(unreadable)?;
     }
+}
+
+/// How long a member has for its answer to a piece of a snapshot of so many bytes.
+fn answer_within(bytes: u64, last: bool) -> Duration {
+    PIECE_WITHIN + Duration::from_secs(if last { bytes / READ_IN_BYTES } else { 0 })
 }
 
 fn storage_error(error: &std::io::Error) -> super::StorageError {

@@ -19,7 +19,7 @@ use weft_types::control_message;
 use weft_types::rpc::{Message, Method};
 
 use super::mirror::{LogIdMirror, VoteMirror};
-use super::{DiskId, Types};
+use super::{DiskId, LogId, Types};
 use crate::log::record::{self, Parsed};
 use crate::machine::snapshot::MetaMirror;
 use crate::raft::SnapshotMeta;
@@ -159,12 +159,18 @@ impl Message for AppendMessage {
         // One copy for all entries, which then share it.
         let records = Bytes::copy_from_slice(records);
         let (mut entries, mut offset) = (Vec::new(), 0);
-        for _ in 0..head.entries {
+        let previous: Option<LogId> = head.previous.map(Into::into);
+        let first = previous.map_or(0, |id| id.index + 1);
+        for expected in (first..).take(head.entries as usize) {
             let (header, len) = match record::parse(&records[offset..]) {
                 Parsed::Record { header, bytes } => (header, bytes),
                 Parsed::Unwritten => return Err(malformed("append_entries", "fewer entries than announced")),
                 Parsed::Bad { reason, .. } => return Err(malformed("append_entries", reason)),
             };
+            // openraft takes them as they come, and a log with a hole in it would vouch for what it has not.
+            if header.id.index != expected {
+                return Err(malformed("append_entries", "an entry does not follow on the one before it"));
+            }
             let record = records.slice(offset..offset + len);
             entries.push(record::entry(&header, &record).map_err(|reason| malformed("append_entries", &reason))?);
             offset += len;
@@ -174,7 +180,7 @@ impl Message for AppendMessage {
                 to: head.to,
                 request: AppendEntriesRequest {
                     vote: head.vote.into(),
-                    prev_log_id: head.previous.map(Into::into),
+                    prev_log_id: previous,
                     entries,
                     leader_commit: head.committed.map(Into::into),
                 },
@@ -298,6 +304,19 @@ mod tests {
         assert_eq!(ids(&got.entries), ids(&sent.entries));
         let EntryPayload::Normal(command) = &got.entries[1].payload else { panic!("a command was sent") };
         assert_eq!(&command.0[..], b"a command");
+    }
+
+    #[test]
+    fn an_append_with_a_hole_is_refused() {
+        for missing in 0..2 {
+            let mut holed = request();
+            holed.request.entries.remove(missing);
+            let read = AppendMessage::decode(&holed.encode());
+            assert_eq!(read.is_err(), missing == 0, "without entry {}: {read:?}", 7 + missing);
+        }
+        let mut late = request();
+        late.request.prev_log_id = None;
+        assert!(AppendMessage::decode(&late.encode()).is_err(), "entry 7 is not the first of a log");
     }
 
     #[test]
