@@ -8,13 +8,6 @@ pub(crate) struct Key {
     pub(crate) low: u64,
 }
 
-impl Key {
-    /// Which of the 4,096 partitions: the first 12 bits.
-    pub(crate) fn partition(self) -> usize {
-        usize::try_from(self.high >> 52).expect("12 bits")
-    }
-}
-
 impl From<IndexKey> for Key {
     #[inline]
     fn from(key: IndexKey) -> Self {

@@ -453,9 +453,7 @@ impl PrefixIndex {
         }
         // With few free slots left, runs would be torn to pieces to fill them all.
         if self.room.free() * SCARCE <= self.room.slots() && self.can_add_segment() {
-            self.shared.slab.add_segment(self.room.slots() / crate::slab::SEGMENT_SLOTS);
-            self.room.add_segment();
-            self.freezes.add_segment();
+            self.add_segment();
         }
         if self.room.free() == 0 {
             self.evict_some();
@@ -463,13 +461,20 @@ impl PrefixIndex {
         self.room.take_next()
     }
 
+    #[cold]
+    fn add_segment(&mut self) {
+        self.shared.slab.add_segment(self.room.slots() / crate::slab::SEGMENT_SLOTS);
+        self.room.add_segment();
+        self.freezes.add_segment();
+    }
+
     /// Makes a sub-table larger; `false` if the budget does not allow it.
+    #[cold]
     fn grow(&mut self, sub: usize) -> bool {
         if !self.can_take(self.table.growth_bytes(sub)) {
             return false;
         }
-        let slab = &self.shared.slab;
-        let table = Arc::new(self.table.grow(sub, |slots, keys| slab.read_keys(slots, keys)));
+        let table = Arc::new(self.table.grow(sub));
         self.table_bytes = table.bytes();
         self.table = Arc::clone(&table);
         self.shared.table.store(table);

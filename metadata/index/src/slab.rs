@@ -69,6 +69,8 @@ impl Slab {
         Chunks::<Segment>::bytes(1) - Chunks::<Segment>::bytes(0)
     }
 
+    /// Not inlined: a segment is made on the stack, and a function with so large a frame touches all of it at each call.
+    #[inline(never)]
     pub(crate) fn add_segment(&self, number: usize) {
         self.0.add(number, Box::new(Segment::new()));
     }
@@ -83,23 +85,6 @@ impl Slab {
     pub(crate) fn locate(&self, slot: Slot) -> (&Segment, usize) {
         let (segment, at) = split(slot);
         (self.segment(segment).expect("the writer asks for slots it has made"), at)
-    }
-
-    /// Reads the keys of slots that lie anywhere. For the writer.
-    pub(crate) fn read_keys(&self, slots: &[Slot], keys: &mut [Key]) {
-        /// With nothing but loads between them, so many are on their way at once.
-        const AT_ONCE: usize = 32;
-        for (slots, keys) in slots.chunks(AT_ONCE).zip(keys.chunks_mut(AT_ONCE)) {
-            let mut lines = [None; AT_ONCE];
-            for (line, slot) in lines.iter_mut().zip(slots) {
-                let (segment, at) = self.locate(*slot);
-                *line = Some(segment.line(at));
-            }
-            for (key, line) in keys.iter_mut().zip(lines) {
-                let (line, lane) = line.expect("there is a line for every slot");
-                *key = line.key(lane);
-            }
-        }
     }
 
     /// The set of a slot if it has this key, else [`SetId::FREE`]. For the writer.

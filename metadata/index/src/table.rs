@@ -1,13 +1,17 @@
 //! Key → slot: a hash table whose hash is the key itself, in the order of the keys.
 //!
 //! ```text
-//!   key, high 8 bytes:  │ 8 bits: sub-table │ the rest, times buckets: home bucket │
-//!   bucket, 64 bytes:   │ 14 × 4 bits of tag │ 8 bits passed │ 14 × u32: slot, 4 more bits of tag │
+//!   key, high 8 bytes:  │ 8 bits: sub-table │ 20 bits: hash; times buckets: home bucket │ …
+//!   bucket, 64 bytes:   │ 10 × low 16 bits of a hash │ u32: lanes taken, entries passed │ 10 × u32: slot, high 4 bits of the hash │
 //! ```
+//! An entry has the whole hash that its place follows from. So a sub-table is built anew, a quarter larger, from itself
+//! alone: one walk through it, in order, without a look at the keys, which lie all over the slab.
+//!
 //! An entry lies in the first bucket from its home on that had room; each bucket counts how many entries *passed* it, so a
-//! search ends at the first bucket that none passed. An entry does not move until its sub-table is built anew, half as large
-//! again; then readers may still look through the former one: what came later is not in it, which is as if they had come
-//! earlier. The slab tells whether a slot has the key; the table only says where to look.
+//! search ends at the first bucket that none passed. An entry does not move until its sub-table is built anew; then readers
+//! may still look through the former one: what came later is not in it, which is as if they had come earlier. The slab tells
+//! whether a slot has the key; the table only says where to look. Of two entries in a bucket the hashes differ in all but
+//! one of 1,000 cases at 10 million blocks, and in all but one of 20 at the most that an index can have.
 //!
 //! # Bounds
 //! Keys are block hashes, so they are spread evenly, unless a node makes them up. Made-up keys crowd one place, where
@@ -24,17 +28,22 @@ use crate::slab::{SLOT_BITS, Slot};
 /// Sub-tables: each grows alone, so no growth takes longer than that of 1/256 of the table.
 const SUBS: usize = 256;
 /// Entries of a bucket.
-const LANES: usize = 14;
-/// One bit in each lane's tag.
-const ONES: u64 = 0x0011_1111_1111_1111;
+const LANES: usize = 10;
+/// Bits of a hash, which are those of a key behind the sub-table's.
+const HASH_BITS: u32 = 20;
+/// Bits of a hash that lie apart from the slot.
+const TAG_BITS: u32 = 16;
+/// Hashes in a word.
+const TAGS_A_WORD: usize = 4;
+/// Bits of [`Bucket::state`] that say which lanes are taken. The others count the entries that passed.
+const TAKEN: u32 = (1 << LANES) - 1;
 /// One passed entry.
-const PASSED: u64 = 1 << 56;
-/// A count of passed entries that got here stays here.
-const PASSED_MAX: u64 = 255;
-/// Buckets to try from home on before the sub-table should grow: at 80 % full the chance to find no room in so many is below
-/// one in a million.
+const PASSED: u32 = 1 << LANES;
+/// Counts from here on stay: more entries may pass than are counted.
+const PASSED_MAX: u32 = (1 << (32 - LANES as u32)) - 1;
+/// Buckets to try from home on before the sub-table should grow.
 const PROBES: usize = 32;
-/// Below this many bits, an entry's number of a slot; above, its tag.
+/// Below this many bits, an entry's number of a slot.
 const SLOT_MASK: u32 = (1 << SLOT_BITS) - 1;
 
 /// What readers look through: replaced as a whole when a sub-table grows.
@@ -45,9 +54,15 @@ pub(crate) struct Table {
 
 #[repr(align(64))]
 struct Bucket {
-    head: AtomicU64,
+    tags: [AtomicU64; LANES.div_ceil(TAGS_A_WORD) - 1],
+    /// The last two.
+    more_tags: AtomicU32,
+    state: AtomicU32,
     slots: [AtomicU32; LANES],
 }
+
+const _: () = assert!(size_of::<Bucket>() == 64, "a search begins with one load from memory");
+const _: () = assert!(SLOT_BITS + HASH_BITS - TAG_BITS == u32::BITS);
 
 /// The sub-table must grow first.
 #[derive(Debug)]
@@ -57,46 +72,124 @@ pub(crate) struct Crowded;
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Place {
     sub: usize,
-    /// The key's high bytes below the sub-table's.
-    rest: u64,
-    tag: u64,
-    /// In place in an entry, above the slot.
-    tag_above: u32,
+    hash: u32,
 }
 
 impl Place {
     #[inline]
     pub(crate) fn of(key: Key) -> Self {
+        Self { sub: (key.high >> 56) as usize, hash: (key.high >> (56 - HASH_BITS)) as u32 & ((1 << HASH_BITS) - 1) }
+    }
+}
+
+#[inline]
+fn home(hash: u32, buckets: usize) -> usize {
+    ((u64::from(hash) * buckets as u64) >> HASH_BITS) as usize
+}
+
+/// What an entry has beside its tag.
+#[inline]
+fn entry(hash: u32, slot: Slot) -> u32 {
+    slot | hash >> TAG_BITS << SLOT_BITS
+}
+
+/// Which of a word's tags are `tag`, a bit each.
+#[inline]
+fn equal(word: u64, tag: u64) -> u32 {
+    const ONES: u64 = 0x0001_0001_0001_0001;
+    const LOW: u64 = 0x7fff * ONES;
+    let differs = word ^ (tag * ONES);
+    // The highest bit of each tag: whether all its bits are 0.
+    let same = !(((differs & LOW) + LOW) | differs | LOW);
+    // Gathers them at bits 48 to 51.
+    ((same >> 15).wrapping_mul(1 << 48 | 1 << 33 | 1 << 18 | 1 << 3) >> 48) as u32 & 0xf
+}
+
+impl Bucket {
+    const fn new() -> Self {
         Self {
-            sub: (key.high >> 56) as usize,
-            rest: key.high << 8,
-            // 1 to 15, since 0 is an empty lane.
-            tag: 1 + (((key.low >> 32 & 0xffff) * 15) >> 16),
-            tag_above: key.low as u32 & !SLOT_MASK,
+            tags: [const { AtomicU64::new(0) }; _],
+            more_tags: AtomicU32::new(0),
+            state: AtomicU32::new(0),
+            slots: [const { AtomicU32::new(0) }; LANES],
         }
     }
 
+    /// Lanes that may have an entry of this hash, a bit each. `state` was loaded before.
     #[inline]
-    fn home(self, buckets: usize) -> usize {
-        ((u128::from(self.rest) * buckets as u128) >> 64) as usize
+    fn hits(&self, state: u32, hash: u32) -> u32 {
+        let tag = u64::from(hash & ((1 << TAG_BITS) - 1));
+        let mut hits = equal(u64::from(self.more_tags.load(Ordering::Relaxed)), tag) << (self.tags.len() * TAGS_A_WORD);
+        for (at, word) in self.tags.iter().enumerate() {
+            hits |= equal(word.load(Ordering::Relaxed), tag) << (at * TAGS_A_WORD);
+        }
+        hits & state & TAKEN
     }
-}
 
-/// A bit in each lane whose tag is `tag`.
-#[inline]
-fn lanes(head: u64, tag: u64) -> u64 {
-    let differs = head ^ (ONES * tag);
-    !(differs | differs >> 1 | differs >> 2 | differs >> 3) & ONES
-}
+    /// The first slot of these lanes for which `check` finds something.
+    #[inline]
+    fn check<T>(&self, mut hits: u32, check: &mut impl FnMut(Slot) -> Option<T>) -> Option<T> {
+        while hits != 0 {
+            let entry = self.slots[hits.trailing_zeros() as usize].load(Ordering::Relaxed);
+            if let Some(found) = check(entry & SLOT_MASK) {
+                return Some(found);
+            }
+            hits &= hits - 1;
+        }
+        None
+    }
 
-fn lane_of(bit: u64) -> usize {
-    bit.trailing_zeros() as usize / 4
+    /// Hash and slot of a lane that is taken. For the writer.
+    #[inline]
+    fn entry(&self, lane: usize) -> (u32, Slot) {
+        let (word, shift) = (lane / TAGS_A_WORD, lane % TAGS_A_WORD * TAG_BITS as usize);
+        let tags = match self.tags.get(word) {
+            Some(word) => word.load(Ordering::Relaxed),
+            None => u64::from(self.more_tags.load(Ordering::Relaxed)),
+        };
+        let entry = self.slots[lane].load(Ordering::Relaxed);
+        ((tags >> shift) as u32 & ((1 << TAG_BITS) - 1) | entry >> SLOT_BITS << TAG_BITS, entry & SLOT_MASK)
+    }
+
+    /// Takes a lane, which is free in `state`. By the writer.
+    #[inline]
+    fn put(&self, state: u32, lane: usize, hash: u32, slot: Slot) {
+        self.slots[lane].store(entry(hash, slot), Ordering::Relaxed);
+        let (word, shift) = (lane / TAGS_A_WORD, lane % TAGS_A_WORD * TAG_BITS as usize);
+        let (mask, tag) = (((1 << TAG_BITS) - 1) << shift, u64::from(hash & ((1 << TAG_BITS) - 1)) << shift);
+        match self.tags.get(word) {
+            Some(word) => word.store(word.load(Ordering::Relaxed) & !mask | tag, Ordering::Relaxed),
+            None => {
+                let tags = u64::from(self.more_tags.load(Ordering::Relaxed)) & !mask | tag;
+                self.more_tags.store(tags as u32, Ordering::Relaxed);
+            }
+        }
+        self.state.store(state | 1 << lane, Ordering::Release);
+    }
+
+    /// Counts an entry more that passed, or one less. By the writer.
+    fn count_passed(&self, more: bool) {
+        let state = self.state.load(Ordering::Relaxed);
+        if state / PASSED < PASSED_MAX {
+            self.state.store(if more { state + PASSED } else { state - PASSED }, Ordering::Release);
+        }
+    }
+
+    /// Lanes that are taken.
+    fn lanes(&self) -> impl Iterator<Item = usize> + use<> {
+        let mut taken = self.state.load(Ordering::Relaxed) & TAKEN;
+        std::iter::from_fn(move || {
+            let lane = (taken != 0).then_some(taken.trailing_zeros() as usize);
+            taken &= taken.wrapping_sub(1);
+            lane
+        })
+    }
 }
 
 impl Table {
     /// With room for so many blocks.
     pub(crate) fn with_room(blocks: usize) -> Self {
-        let entries = (blocks / SUBS).saturating_mul(5) / 4;
+        let entries = (blocks / SUBS).saturating_mul(8) / 7;
         // Of a small table some sub-tables get many more than their part.
         let buckets = (entries + 4 * entries.isqrt()) / LANES + 1;
         Self { subs: (0..SUBS).map(|_| fresh(buckets)).collect() }
@@ -112,21 +205,14 @@ impl Table {
     pub(crate) fn find<T>(&self, key: Key, mut check: impl FnMut(Slot) -> Option<T>) -> Option<T> {
         let place = Place::of(key);
         let sub = &*self.subs[place.sub];
-        let mut at = place.home(sub.len());
+        let mut at = home(place.hash, sub.len());
         for _ in 0..sub.len() {
             let bucket = &sub[at];
-            let head = bucket.head.load(Ordering::Acquire);
-            let mut hits = lanes(head, place.tag);
-            while hits != 0 {
-                let entry = bucket.slots[lane_of(hits)].load(Ordering::Relaxed) ^ place.tag_above;
-                if entry <= SLOT_MASK
-                    && let Some(found) = check(entry)
-                {
-                    return Some(found);
-                }
-                hits &= hits - 1;
+            let state = bucket.state.load(Ordering::Acquire);
+            if let Some(found) = bucket.check(bucket.hits(state, place.hash), &mut check) {
+                return Some(found);
             }
-            if head < PASSED {
+            if state < PASSED {
                 return None;
             }
             at = if at + 1 == sub.len() { 0 } else { at + 1 };
@@ -134,27 +220,20 @@ impl Table {
         None
     }
 
-    /// A slot that may have this key, if there is one near where its search begins: the slab is not asked.
+    /// A slot that may have this key, if there is one where its search begins: the slab is not asked.
     #[inline]
     pub(crate) fn guess(&self, place: Place) -> Option<Slot> {
         let sub = &*self.subs[place.sub];
-        let bucket = &sub[place.home(sub.len())];
-        let mut hits = lanes(bucket.head.load(Ordering::Acquire), place.tag);
-        while hits != 0 {
-            let entry = bucket.slots[lane_of(hits)].load(Ordering::Relaxed) ^ place.tag_above;
-            if entry <= SLOT_MASK {
-                return Some(entry);
-            }
-            hits &= hits - 1;
-        }
-        None
+        let bucket = &sub[home(place.hash, sub.len())];
+        let state = bucket.state.load(Ordering::Acquire);
+        bucket.check(bucket.hits(state, place.hash), &mut Some)
     }
 
     /// Loads what a search for the key begins with, so that it is in the cache by the time of the search.
     #[inline]
     pub(crate) fn touch(&self, place: Place) {
         let sub = &*self.subs[place.sub];
-        sub[place.home(sub.len())].head.load(Ordering::Relaxed);
+        sub[home(place.hash, sub.len())].state.load(Ordering::Relaxed);
     }
 
     /// Adds an entry. `entries`: how many the sub-table has. By the writer.
@@ -165,34 +244,27 @@ impl Table {
         let room = sub.len() * LANES;
         // Whatever the keys are: one that is mostly empty takes them, though far from home.
         let sparse = entries < room / 4;
-        if entries >= room * 4 / 5 && !sparse {
+        if entries >= room * 7 / 8 && !sparse {
             return Err(Crowded);
         }
-        place_entry(sub, place, slot, if sparse { sub.len() } else { PROBES.min(sub.len()) })
+        put(sub, place.hash, slot, if sparse { sub.len() } else { PROBES.min(sub.len()) })
     }
 
     /// Removes the entry of a slot. By the writer.
     #[inline]
     pub(crate) fn remove(&self, key: Key, slot: Slot) {
-        let place = Place::of(key);
-        let sub = &*self.subs[place.sub];
-        let home = place.home(sub.len());
-        let entry = slot | place.tag_above;
+        let Place { sub, hash } = Place::of(key);
+        let sub = &*self.subs[sub];
+        let home = home(hash, sub.len());
         for step in 0..sub.len() {
             let bucket = &sub[(home + step) % sub.len()];
-            let head = bucket.head.load(Ordering::Relaxed);
-            let mut hits = lanes(head, place.tag);
+            let state = bucket.state.load(Ordering::Relaxed);
+            let mut hits = bucket.hits(state, hash);
             while hits != 0 {
-                let lane = lane_of(hits);
-                if bucket.slots[lane].load(Ordering::Relaxed) == entry {
-                    bucket.head.store(head & !(15 << (4 * lane)), Ordering::Release);
-                    for passed in 0..step {
-                        let head = &sub[(home + passed) % sub.len()].head;
-                        let old = head.load(Ordering::Relaxed);
-                        if old / PASSED < PASSED_MAX {
-                            head.store(old - PASSED, Ordering::Release);
-                        }
-                    }
+                let lane = hits.trailing_zeros();
+                if bucket.slots[lane as usize].load(Ordering::Relaxed) == entry(hash, slot) {
+                    bucket.state.store(state & !(1 << lane), Ordering::Release);
+                    (0..step).for_each(|passed| sub[(home + passed) % sub.len()].count_passed(false));
                     return;
                 }
                 hits &= hits - 1;
@@ -217,46 +289,43 @@ impl Table {
         grown(self.subs[sub].len()) * size_of::<Bucket>()
     }
 
-    /// The table with one sub-table built anew, larger. `read`: the keys of slots.
-    pub(crate) fn grow(&self, sub: usize, read: impl Fn(&[Slot], &mut [Key])) -> Self {
-        let slots: Vec<Slot> = self.slots(sub, 0..self.subs[sub].len()).collect();
-        let mut keys = vec![Key::default(); slots.len()];
-        read(&slots, &mut keys);
-        let mut buckets = grown(self.subs[sub].len());
-        loop {
-            let larger = fresh(buckets);
-            let mut entries = slots.iter().zip(&keys);
-            if entries.all(|(slot, key)| place_entry(&larger, Place::of(*key), *slot, larger.len()).is_ok()) {
-                let mut table = self.clone();
-                table.subs[sub] = larger;
-                return table;
+    /// The table with one sub-table built anew, larger.
+    pub(crate) fn grow(&self, sub: usize) -> Self {
+        let old = &*self.subs[sub];
+        let larger = fresh(grown(old.len()));
+        for bucket in old {
+            for lane in bucket.lanes() {
+                let (hash, slot) = bucket.entry(lane);
+                let placed = put(&larger, hash, slot, larger.len());
+                debug_assert!(placed.is_ok(), "it has more lanes");
             }
-            buckets = grown(buckets);
         }
+        let mut table = self.clone();
+        table.subs[sub] = larger;
+        table
     }
 
-    /// Slots that may have keys of a partition: these and others. By the writer.
+    /// Slots whose keys are in a partition. By the writer.
     pub(crate) fn partition(&self, partition: usize) -> impl Iterator<Item = Slot> + '_ {
         let (sub, part) = (partition / 16, partition % 16);
         let buckets = self.subs[sub].len();
         let first = part * buckets / 16;
         let mut end = ((part + 1) * buckets).div_ceil(16);
         // Entries that passed the last bucket lie behind it, without a gap.
-        while end < first + buckets && self.subs[sub][(end - 1) % buckets].head.load(Ordering::Relaxed) >= PASSED {
+        while end < first + buckets && self.subs[sub][(end - 1) % buckets].state.load(Ordering::Relaxed) >= PASSED {
             end += 1;
         }
-        self.slots(sub, first..end)
+        let part = u32::try_from(part).expect("below 16");
+        let entries = self.entries(sub, first..end);
+        entries.filter_map(move |(hash, slot)| (hash >> (HASH_BITS - 4) == part).then_some(slot))
     }
 
-    /// Slots of some buckets, counted on from the first again behind the last.
-    fn slots(&self, sub: usize, buckets: Range<usize>) -> impl Iterator<Item = Slot> + '_ {
+    /// Hashes and slots of some buckets, counted on from the first again behind the last.
+    fn entries(&self, sub: usize, buckets: Range<usize>) -> impl Iterator<Item = (u32, Slot)> + '_ {
         let sub = &*self.subs[sub];
         buckets.flat_map(move |at| {
             let bucket = &sub[at % sub.len()];
-            let empty = lanes(bucket.head.load(Ordering::Relaxed), 0);
-            (0..LANES)
-                .filter(move |lane| empty >> (4 * lane) & 1 == 0)
-                .map(|lane| bucket.slots[lane].load(Ordering::Relaxed) & SLOT_MASK)
+            bucket.lanes().map(|lane| bucket.entry(lane))
         })
     }
 }
@@ -265,32 +334,25 @@ impl Table {
 const ARC_COUNTS: usize = align_of::<Bucket>();
 
 fn fresh(buckets: usize) -> Arc<[Bucket]> {
-    (0..buckets).map(|_| Bucket { head: AtomicU64::new(0), slots: [const { AtomicU32::new(0) }; LANES] }).collect()
+    (0..buckets).map(|_| Bucket::new()).collect()
 }
 
+/// Small ones double; of large ones a fifth at most is empty for that they grew.
 fn grown(buckets: usize) -> usize {
-    buckets + buckets.div_ceil(2)
+    const SMALL: usize = 32;
+    if buckets < SMALL { 2 * buckets } else { buckets + buckets / 4 }
 }
 
 #[inline]
-fn place_entry(sub: &[Bucket], place: Place, slot: Slot, probes: usize) -> Result<(), Crowded> {
-    let home = place.home(sub.len());
+fn put(sub: &[Bucket], hash: u32, slot: Slot, probes: usize) -> Result<(), Crowded> {
+    let home = home(hash, sub.len());
     let mut at = home;
     for step in 0..probes {
         let bucket = &sub[at];
-        let head = bucket.head.load(Ordering::Relaxed);
-        let empty = lanes(head, 0);
-        if empty != 0 {
-            let lane = lane_of(empty);
-            bucket.slots[lane].store(slot | place.tag_above, Ordering::Relaxed);
-            bucket.head.store(head | place.tag << (4 * lane), Ordering::Release);
-            for passed in 0..step {
-                let head = &sub[(home + passed) % sub.len()].head;
-                let old = head.load(Ordering::Relaxed);
-                if old / PASSED < PASSED_MAX {
-                    head.store(old + PASSED, Ordering::Release);
-                }
-            }
+        let state = bucket.state.load(Ordering::Relaxed);
+        if state & TAKEN != TAKEN {
+            bucket.put(state, state.trailing_ones() as usize, hash, slot);
+            (0..step).for_each(|passed| sub[(home + passed) % sub.len()].count_passed(true));
             return Ok(());
         }
         at = if at + 1 == sub.len() { 0 } else { at + 1 };

@@ -99,7 +99,7 @@ impl PrefixIndex {
             let (segment, at) = self.shared.slab.locate(slot);
             Entry { key: segment.key(at), slot, set: segment.set(at) }
         });
-        let mut entries: Vec<Entry> = slots.filter(|entry| entry.key.partition() == partition).collect();
+        let mut entries: Vec<Entry> = slots.collect();
         entries.sort_unstable_by_key(|entry| entry.key);
         entries
     }
