@@ -10,7 +10,7 @@ STEPS ?=
 # Anything else for `weft up`: make up ARGS='--requests 500 --speed 2'
 ARGS ?=
 
-.PHONY: help up test sim verify fix crash bench deny doc setup
+.PHONY: help up test sim verify fix chart crash bench deny doc setup
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,10 @@ verify: setup ## what a reviewer checks first; writes nothing
 fix: ## format, and apply what clippy can
 	$(CARGO) fmt --all
 	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+chart: ## the chart: helm, schemas of Kubernetes, alerts (gets what it needs into target/chart)
+	tests/chart/tools.sh target/chart
+	target/chart/venv/bin/pytest -q -p no:cacheprovider tests/chart
 
 crash: setup ## the metadata log on a lying device, thousands of seeds; kill a process that writes to the disk tier, thousands of times
 	WEFT_LOG_SEEDS=$(or $(ROUNDS),3000) $(CARGO) test --locked -p weft-metadata --lib log::crash_test

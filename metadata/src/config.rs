@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use weft_metadata_state::Limits;
+use weft_service::address::Address;
 use weft_service::config::{IdentityFiles, duration};
 use weft_types::{ByteSize, MemberId};
 
@@ -16,8 +17,8 @@ use weft_types::{ByteSize, MemberId};
 pub struct Config {
     /// Which member this is, from 1; the name in its certificate. No default.
     pub member: MemberId,
-    /// Every member and its fabric address, the same in the configuration of each. The member with the lowest id forms the
-    /// group when it is first started. No default.
+    /// Every member and its fabric address, the same in the configuration of each; a name is looked up once, at start. The
+    /// member with the lowest id forms the group when it is first started. No default.
     #[serde(deserialize_with = "members")]
     pub members: BTreeMap<MemberId, SocketAddr>,
     /// Directory for the log and snapshots; made if it is not there. No default. Put it on a device that keeps what it
@@ -219,8 +220,8 @@ fn blocks_max_default() -> u64 {
 
 /// Keys of a TOML table are texts.
 fn members<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<MemberId, SocketAddr>, D::Error> {
-    let members = BTreeMap::<String, SocketAddr>::deserialize(deserializer)?;
-    let member = |(id, addr): (String, SocketAddr)| match id.parse() {
+    let members = BTreeMap::<String, Address>::deserialize(deserializer)?;
+    let member = |(id, Address(addr)): (String, Address)| match id.parse() {
         Ok(number) => Ok((MemberId::new(number), addr)),
         Err(_) => Err(serde::de::Error::custom(format!("'{id}' is not a member id: expected a number, such as 1"))),
     };

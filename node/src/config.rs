@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use weft_service::address;
 use weft_service::config::{IdentityFiles, duration};
 use weft_types::{ByteSize, NodeId};
 
@@ -41,8 +42,8 @@ pub struct Config {
     /// Where the boot counter is kept. Default /var/lib/weft/node. Lost with it: the counter; start under a new name then.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
-    /// Fabric addresses of any metadata members. Default none: the node stands alone.
-    #[serde(default)]
+    /// Fabric addresses of any metadata members; names are looked up once, at start. Default none: the node stands alone.
+    #[serde(default, deserialize_with = "address::list")]
     pub metadata: Vec<SocketAddr>,
     /// Certificate, key and CA. Needed with `metadata`.
     #[serde(default)]

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use weft_index::PrefixIndex;
 use weft_policy::{Policy, Priors};
+use weft_service::address;
 use weft_service::config::{IdentityFiles, duration};
 use weft_types::{ByteSize, EndpointId, Name};
 
@@ -24,8 +25,9 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Fabric, UDP; bound only with `metadata`. Default `127.0.0.1:7420`.
     pub fabric: SocketAddr,
-    /// Fabric addresses of metadata members: endpoints, and who holds which block, come from them. Default none: static endpoints, routed
-    /// by load.
+    /// Fabric addresses of metadata members: endpoints, and who holds which block, come from them; names are looked up once, at
+    /// start. Default none: static endpoints, routed by load.
+    #[serde(deserialize_with = "address::list")]
     pub metadata: Vec<SocketAddr>,
     /// Bytes for the copy of the index; it never takes more. Half of it is room for the next copy, which is built aside while a snapshot
     /// comes in. What was matched least recently leaves first, `weft_follower_evicted_blocks_total` counts it. Default 2 GiB: some 35

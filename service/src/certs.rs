@@ -151,7 +151,8 @@ impl Ca {
         Ok(Issued { cert: cert.pem(), key: key.serialize_pem() })
     }
 
-    /// Issues one and writes `<role>-<name>.pem` and `.key` into a folder, replacing an older one.
+    /// Issues one and writes `<role>-<name>.pem` and `.key` into a folder, replacing an older one; the folder is made if it is not
+    /// there.
     ///
     /// # Errors
     /// As [`Ca::issue`], or the folder can't be written.
@@ -159,9 +160,20 @@ impl Ca {
         let issued = self.issue(role, name, days)?;
         let file = |extension: &str| folder.join(format!("{role}-{name}.{extension}"));
         let files = IssuedFiles { cert: file("pem"), key: file("key") };
+        std::fs::create_dir_all(folder).map_err(|source| CertsError::Io { path: folder.to_owned(), source })?;
         write(&files.key, &issued.key, 0o600)?;
         write(&files.cert, &issued.cert, 0o644)?;
         Ok(files)
+    }
+
+    /// Writes the certificate, and not the key, into another folder: what a process needs there beside its own files.
+    ///
+    /// # Errors
+    /// The folder can't be written.
+    pub fn publish_to(&self, folder: &Path) -> Result<PathBuf, CertsError> {
+        let (cert, _) = Self::files(folder);
+        write(&cert, &self.cert_pem, 0o644)?;
+        Ok(cert)
     }
 
     /// The cluster it is of.
@@ -174,6 +186,12 @@ impl Ca {
     #[must_use]
     pub fn cert_pem(&self) -> &str {
         &self.cert_pem
+    }
+
+    /// Its private key, PEM.
+    #[must_use]
+    pub fn key_pem(&self) -> &str {
+        &self.key_pem
     }
 
     /// Where a folder keeps certificate and key.

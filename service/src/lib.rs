@@ -6,6 +6,7 @@
 //!
 //! It knows no role and depends on nothing of ours, so that every crate may depend on it.
 
+pub mod address;
 pub mod admin;
 pub mod certs;
 pub mod config;

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
@@ -19,6 +20,9 @@ pub struct RoleArgs {
     /// One setting over file and environment, such as `--set host_memory=64GiB` or `--set identity.cert=a.pem`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
+    /// Longest that stopping waits for what is under way: requests, streams, transfers. What is left then is cut off.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub drain: Duration,
     /// End when this process, our parent, does (`weft up` leaves nothing behind, however it ends).
     #[arg(long, value_name = "PID", hide = true)]
     pub parent: Option<i32>,

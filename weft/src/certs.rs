@@ -1,6 +1,7 @@
 //! `weft certs`: the CA of a cluster, certificates for its processes, and the list of those that are revoked.
 
 mod revoke;
+mod secret;
 
 use std::path::PathBuf;
 
@@ -23,9 +24,12 @@ pub(crate) enum CertsCommand {
     },
     /// Issue a certificate, ROLE-NAME.pem, with its key, ROLE-NAME.key.
     Issue {
-        /// Folder of the CA, where the new files go too.
+        /// Folder of the CA.
         #[arg(long, default_value = "certs")]
         dir: PathBuf,
+        /// Folder for the new files, and for a copy of ca.pem; without it, that of the CA.
+        #[arg(long)]
+        out: Option<PathBuf>,
         /// metadata, node, router or admin.
         #[arg(long)]
         role: Role,
@@ -36,6 +40,8 @@ pub(crate) enum CertsCommand {
         #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
         days: u32,
     },
+    /// Inside a Kubernetes pod: make a CA and keep it in a new Secret. One that is there already stays as it is.
+    Secret(secret::SecretArgs),
     /// Put a certificate on the cluster's list of those that are not to be trusted though they have not run out.
     Revoke(revoke::RevokeArgs),
     /// Take a certificate off that list.
@@ -53,9 +59,13 @@ pub(crate) async fn run(command: &CertsCommand) -> anyhow::Result<()> {
             println!("CA of cluster '{cluster}': {} and {}", cert.display(), key.display());
             println!("Next: weft certs issue --dir {} --role metadata --name 1", dir.display());
         }
-        CertsCommand::Issue { dir, role, name, days } => {
+        CertsCommand::Issue { dir, out, role, name, days } => {
             let ca = Ca::load(dir)?;
-            let files = ca.issue_to(dir, role.as_str(), name.as_str(), *days)?;
+            let files = ca.issue_to(out.as_ref().unwrap_or(dir), role.as_str(), name.as_str(), *days)?;
+            let trusted = match out {
+                Some(out) => ca.publish_to(out)?,
+                None => Ca::files(dir).0,
+            };
             println!(
                 "weft://{}/{role}/{name} for {days} days, serial {}:",
                 ca.cluster(),
@@ -65,9 +75,10 @@ pub(crate) async fn run(command: &CertsCommand) -> anyhow::Result<()> {
                 "cert = \"{}\"\nkey = \"{}\"\nca = \"{}\"",
                 files.cert.display(),
                 files.key.display(),
-                Ca::files(dir).0.display()
+                trusted.display()
             );
         }
+        CertsCommand::Secret(args) => return secret::run(args).await,
         CertsCommand::Revoke(args) => return revoke::revoke(args).await,
         CertsCommand::Reinstate(args) => return revoke::reinstate(args).await,
         CertsCommand::Revoked(args) => return revoke::list(args).await,

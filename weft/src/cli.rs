@@ -9,6 +9,7 @@ use crate::cluster::OperatorArgs;
 use crate::lookup::LookupArgs;
 use crate::metadata::MetadataArgs;
 use crate::pin::{PinArgs, RepinArgs, UnpinArgs};
+use crate::prepare::PrepareArgs;
 use crate::status::StatusArgs;
 use crate::tenant::TenantCommand;
 use crate::up::UpArgs;
@@ -57,6 +58,9 @@ pub(crate) enum Command {
     Clear(ClearArgs),
     /// Measure, against a limit measured in the same run.
     Bench(BenchArgs),
+    /// Make directories and give them to a user: for an init container that runs as root, before a daemon that does not.
+    #[command(hide = true)]
+    Prepare(PrepareArgs),
     /// Make the cluster's CA and certificates, and revoke certificates.
     Certs {
         /// Which.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use weft_metadata_client::MetadataClient;
+use weft_service::address::resolve;
 use weft_service::config::IdentityFiles;
 use weft_transport::{Fabric, Identity, Metrics, Profile};
 
@@ -35,7 +36,7 @@ pub(crate) struct ClusterArgs {
     #[arg(long, default_value = "run")]
     pub(crate) state: PathBuf,
     /// Fabric addresses of metadata members, instead of those of `weft up`.
-    #[arg(long, value_delimiter = ',', requires = "cert")]
+    #[arg(long, value_delimiter = ',', requires = "cert", value_parser = resolve)]
     pub(crate) metadata: Vec<SocketAddr>,
     /// Operator's certificate (`weft certs issue --role admin`), PEM.
     #[arg(long, requires = "key")]

@@ -12,6 +12,7 @@ mod http;
 mod lookup;
 mod metadata;
 mod pin;
+mod prepare;
 mod prompt;
 mod status;
 mod table;
@@ -20,7 +21,6 @@ mod up;
 mod workload;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
 use weft_metadata_client::MetadataError;
@@ -31,9 +31,6 @@ use weft_service::{exit, shutdown};
 use crate::cli::{Cli, Command};
 use crate::fault::Fault;
 use crate::metadata::MetadataArgs;
-
-/// Longest drain of a role: requests under way get this long to end by themselves.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -46,7 +43,7 @@ async fn main() -> ExitCode {
                     signal = shutdown::signal() => signal.map_err(Stopped::unavailable)?,
                     failure = metadata.failed() => return Err(Stopped::unavailable(failure)),
                 }
-                metadata.drain(DRAIN_MAX).await;
+                metadata.drain(role.drain).await;
                 Ok::<_, Stopped>(())
             })
             .await
@@ -55,7 +52,7 @@ async fn main() -> ExitCode {
             run("node", &args, async |config, telemetry| {
                 let node = weft_node::Node::bind(config, &telemetry).await?;
                 shutdown::signal().await.map_err(Stopped::unavailable)?;
-                node.drain(DRAIN_MAX).await;
+                node.drain(args.drain).await;
                 Ok::<_, Stopped>(())
             })
             .await
@@ -64,7 +61,7 @@ async fn main() -> ExitCode {
             run("router", &args, async |config, telemetry| {
                 let router = weft_router::Router::bind(config, &telemetry).await?;
                 shutdown::signal().await.map_err(Stopped::unavailable)?;
-                router.drain(DRAIN_MAX).await;
+                router.drain(args.drain).await;
                 Ok::<_, Stopped>(())
             })
             .await
@@ -73,7 +70,7 @@ async fn main() -> ExitCode {
             run("engine-sim", &args, async |config, telemetry| {
                 let engine = weft_engine_sim::EngineSim::bind(config, &telemetry).await?;
                 shutdown::signal().await.map_err(Stopped::unavailable)?;
-                engine.drain(DRAIN_MAX).await;
+                engine.drain(args.drain).await;
                 Ok::<_, Stopped>(())
             })
             .await
@@ -88,6 +85,7 @@ async fn main() -> ExitCode {
         Command::Repin(args) => exit_code(pin::repin(&args).await),
         Command::Unpin(args) => exit_code(pin::unpin(&args).await),
         Command::Clear(args) => exit_code(clear::run(&args).await),
+        Command::Prepare(args) => exit_code(prepare::run(&args)),
         Command::Certs { command } => exit_code(certs::run(&command).await),
     }
 }

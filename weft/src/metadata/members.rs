@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use serde_json::{Value, json};
 use weft_metadata_proto::v1::{MemberStatus, MembersChange, NewMember};
+use weft_service::address::resolve;
 use weft_types::MemberId;
 
 use super::status::{self, Answers};
@@ -47,6 +48,7 @@ pub(crate) struct AddArgs {
     #[arg(value_parser = member)]
     id: MemberId,
     /// Its fabric address.
+    #[arg(value_parser = resolve)]
     addr: SocketAddr,
     /// It follows, and gets no vote.
     #[arg(long)]
@@ -75,6 +77,7 @@ pub(crate) struct ReplaceArgs {
     #[arg(value_parser = member)]
     new: MemberId,
     /// Fabric address of the new one, which runs with an empty data directory.
+    #[arg(value_parser = resolve)]
     addr: SocketAddr,
     #[command(flatten)]
     change: ChangeArgs,
