@@ -306,10 +306,12 @@ fn start_service(
     closing: &CancellationToken,
 ) -> Arc<Service> {
     let liveness = Arc::new(Liveness::new(config.node_lease));
+    let members = Members::new(group.clone(), fabric.clone());
     let chores = Chores {
         group: group.clone(),
         log: log.clone(),
         liveness: liveness.clone(),
+        members: members.clone(),
         limits: config.limits(),
         snapshot_bytes: config.snapshot.bytes.bytes(),
         keep_bytes: config.snapshot.keep.bytes(),
@@ -320,7 +322,7 @@ fn start_service(
         group: group.clone(),
         log: log.clone(),
         liveness,
-        members: Members::new(group.clone(), fabric.clone()),
+        members,
         reports: Folder::start(group.clone(), metrics.clone(), tasks, closing.clone()),
         watches: Arc::new(Watches::new(group.clone(), metrics.clone(), tasks.clone(), closing.clone())),
         proposals: Semaphore::new(PROPOSALS_MAX),

@@ -104,6 +104,17 @@ impl Members {
         }
     }
 
+    /// A chore of the leader: ends what an earlier one began, should nobody ask for it again. Not while a change is made here.
+    pub(crate) async fn finish_what_was_left(&self) {
+        if !is_half_made(&self.group.metrics()) {
+            return;
+        }
+        let Ok(_one) = self.changing.try_lock() else { return };
+        if let Err(Refused::Because(reason)) = self.finish().await {
+            debug!(reason, "a change of members stays half made; its end will be tried again");
+        }
+    }
+
     /// Ends a change that an earlier leader began. Until then the group needs a majority of the former voters and one of the
     /// new: it is not done, whatever the list of voters says, and openraft leaves it so.
     async fn finish(&self) -> Result<(), Refused> {
@@ -272,6 +283,11 @@ impl Members {
     fn list(&self) -> Vec<MemberStatus> {
         crate::service::status::members(&self.group.metrics())
     }
+}
+
+/// Two sets of voters are in force: the former and the new.
+pub(crate) fn is_half_made(metrics: &RaftMetrics) -> bool {
+    metrics.membership_config.membership().get_joint_config().len() > 1
 }
 
 /// Entries that a member lacks which has the log up to `has`. What a snapshot brings counts as none: indices may have leapt.

@@ -20,6 +20,7 @@ use weft_types::LogTime;
 
 use crate::log::LogSettings;
 use crate::member::Running;
+use crate::members::is_half_made;
 use crate::metrics::Metrics;
 use crate::raft::{CommandBytes, LogId, Types};
 use crate::runtime::simulated::{self, Observer};
@@ -155,6 +156,12 @@ impl Member {
     #[must_use]
     pub fn voters(&self) -> BTreeSet<u64> {
         self.running.group.metrics().membership_config.membership().voter_ids().collect()
+    }
+
+    /// Whether, as far as it knows, the group is in the midst of a change: two sets of voters are in force.
+    #[must_use]
+    pub fn is_changing(&self) -> bool {
+        is_half_made(&self.running.group.metrics())
     }
 
     /// Looks at its directory, and the log index of which that is the state.

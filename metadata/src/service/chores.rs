@@ -1,4 +1,5 @@
-//! What a member does by itself: the leader expires nodes, ends leases, sweeps, and agrees on limits; every member starts a snapshot
+//! What a member does by itself: the leader expires nodes, ends leases, sweeps, agrees on limits, and ends a change of the group
+//! that its predecessor left half made; every member starts a snapshot
 //! when enough bytes were applied since the last, and lets go of the log before it.
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use weft_metadata_state::{Command, Limits, Outcome};
 use super::liveness::Liveness;
 use crate::group::{Group, ProposeError};
 use crate::log::LogStore;
+use crate::members::Members;
 use crate::metrics::Metrics;
 
 /// How often there is a look: a twentieth of the default lease, which is how late an expiry can be.
@@ -30,6 +32,7 @@ pub(crate) struct Chores {
     pub(crate) group: Group,
     pub(crate) log: LogStore,
     pub(crate) liveness: Arc<Liveness>,
+    pub(crate) members: Members,
     /// Limits to agree on.
     pub(crate) limits: Limits,
     /// Bytes applied that call for a snapshot.
@@ -77,6 +80,7 @@ impl Chores {
     }
 
     async fn lead(&self, leadership: u64) -> Result<(), ProposeError> {
+        self.members.finish_what_was_left().await;
         self.expire(leadership).await?;
         self.end_leases().await?;
         self.sweep().await?;

@@ -29,6 +29,7 @@ mod weather;
 mod world;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use weft_metadata::testing::Simulation;
 
@@ -38,6 +39,9 @@ use crate::world::World;
 
 /// Things that happen in one run: some twenty seconds of virtual time.
 pub const STEPS: usize = 100;
+
+/// How long a group takes at most until it has formed, with a leader, where nothing goes wrong.
+const FORMED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
@@ -74,19 +78,40 @@ impl Run {
     /// The runtime cannot be made.
     #[must_use]
     pub fn run(self) -> Report {
-        let _simulation = Simulation::begin(self.seed);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        let runtime = runtime.expect("a runtime without I/O needs nothing that can be missing");
-        let chronicle = runtime.block_on(async {
-            let chronicle = Arc::new(Chronicle::begin());
-            let mut world = World::new(self.seed, self.guards, chronicle.clone()).await;
+        self.simulate(async |mut world: World, chronicle: Arc<Chronicle>| {
             history::unfold(&mut world, self.steps).await;
             if !chronicle.is_violated() {
                 world.rest().await;
             }
-            chronicle
-        });
-        Report { violations: chronicle.violations(), chronicle: chronicle.text(), hash: chronicle.hash() }
+            Report { violations: chronicle.violations(), chronicle: chronicle.text(), hash: chronicle.hash() }
+        })
+    }
+
+    /// Instead of a history: a leader dies in the midst of a change of the group, and nobody asks for that again. `None`: it was
+    /// over, or forgotten, when it died. Otherwise whether it was ended.
+    ///
+    /// # Panics
+    /// The runtime cannot be made.
+    #[must_use]
+    pub fn abandon_change(self) -> Option<bool> {
+        self.simulate(async |mut world: World, _| {
+            world.pass(FORMED_WITHIN).await;
+            match world.abandon_change().await {
+                true => Some(world.ends_changes().await),
+                false => None,
+            }
+        })
+    }
+
+    fn simulate<T>(self, what: impl AsyncFnOnce(World, Arc<Chronicle>) -> T) -> T {
+        let _simulation = Simulation::begin(self.seed);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let runtime = runtime.expect("a runtime without I/O needs nothing that can be missing");
+        runtime.block_on(async {
+            let chronicle = Arc::new(Chronicle::begin());
+            let world = World::new(self.seed, self.guards, chronicle.clone()).await;
+            what(world, chronicle).await
+        })
     }
 
     /// The shortest history of the same seed that still fails, as far as halving finds it.

@@ -362,7 +362,7 @@ impl World {
             self.start_router();
         }
         let mut quiet = 0;
-        let rested = eventually(REST_WITHIN, || {
+        let rested = eventually(REST_WITHIN, Duration::from_millis(50), || {
             quiet = if self.is_quiet() { quiet + 1 } else { 0 };
             quiet > QUIET_LOOKS
         });
@@ -450,11 +450,11 @@ impl World {
     }
 }
 
-/// Waits, at most so long, until something holds.
-async fn eventually(within: Duration, mut holds: impl FnMut() -> bool) -> bool {
+/// Looks every `pause`, at most so long, until something holds.
+async fn eventually(within: Duration, pause: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let waiting = async {
         while !holds() {
-            sleep(Duration::from_millis(50)).await;
+            sleep(pause).await;
         }
     };
     timeout(within, waiting).await.is_ok()

@@ -1,5 +1,5 @@
 //! Once quiet, every member knows the same voters, and they are whom the changes of the group, each of which was said to be done,
-//! left in it.
+//! left in it. No change is left half made.
 
 use std::collections::BTreeSet;
 
@@ -14,5 +14,8 @@ pub(crate) fn check(id: u64, member: &Member, expected: &BTreeSet<u64>, chronicl
     let voters = member.voters();
     if voters != *expected {
         chronicle.violated(NAME, format_args!("member {id} knows the voters {voters:?}, expected {expected:?}"));
+    }
+    if member.is_changing() {
+        chronicle.violated(NAME, format_args!("member {id} knows of a change that is half made"));
     }
 }

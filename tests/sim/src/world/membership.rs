@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
+use tokio::task::AbortHandle;
 use tokio::time::sleep;
-use weft_metadata::testing::Disk;
+use weft_metadata::testing::{Disk, Member};
 use weft_metadata_client::MetadataClient;
 use weft_metadata_proto::v1::{MembersChange, NewMember};
 use weft_types::MemberId;
 
-use super::{CHANGED_WITHIN, Place, World};
+use super::{CHANGED_WITHIN, Place, World, eventually};
 
 /// How long the operator waits for an answer, and between two.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -31,7 +32,7 @@ pub(super) struct Membership {
     client: MetadataClient,
     steps: VecDeque<Step>,
     /// The first of them is being asked for, until this says that it is done.
-    asking: Option<Arc<AtomicBool>>,
+    asking: Option<(Arc<AtomicBool>, AbortHandle)>,
 }
 
 /// A part of a change.
@@ -93,7 +94,7 @@ impl World {
                 }
                 Step::Ask { add, remove } => match &self.membership.asking {
                     None => return self.membership.asking = Some(self.ask(add, remove)),
-                    Some(done) if !done.load(Ordering::Relaxed) => return,
+                    Some((done, _)) if !done.load(Ordering::Relaxed) => return,
                     Some(_) => self.membership.asking = None,
                 },
                 Step::End(id) => {
@@ -105,6 +106,41 @@ impl World {
             self.chronicle.note(format_args!("done: {step:?}"));
             self.membership.steps.pop_front();
         }
+    }
+
+    /// A leader dies in the midst of a change, and nobody asks for it again. Returns whether the one after it found a change that was half
+    /// made; whether that came to an end is told by [`World::ends_changes`].
+    pub(crate) async fn abandon_change(&mut self) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        let placed = |place| self.seats.iter().filter(move |(_, seat)| seat.place == place).map(|(id, _)| *id);
+        let replaced = placed(Place::In).find(|id| *id != leader);
+        let (Some(new), Some(replaced)) = (placed(Place::Out).next(), replaced) else { return false };
+        self.membership.steps = [Step::Begin(new), Step::Ask { add: Some(new), remove: Some(replaced) }].into();
+        self.advance().await;
+        let changing = |world: &Self| {
+            let alive = world.seats.iter().filter(|(id, _)| **id != leader).filter_map(|(_, seat)| seat.alive.as_ref());
+            alive.filter(|(member, _)| member.is_changing()).count() > 1
+        };
+        if !eventually(CHANGED_WITHIN, Duration::from_millis(1), || changing(self)).await {
+            return false;
+        }
+        if let Some((_, asking)) = self.membership.asking.take() {
+            asking.abort();
+        }
+        self.membership.steps.clear();
+        self.chronicle.note(format_args!("leader {leader} dies in the midst of a change"));
+        self.crash_member(leader).await;
+        changing(self)
+    }
+
+    /// Whether all who vote come to know of no change that is half made. Whoever votes no more may never hear of its end.
+    pub(crate) async fn ends_changes(&self) -> bool {
+        let alive = |id: &u64| self.seats[id].alive.as_ref().map(|(member, _)| member);
+        let ended = || {
+            let Some(leader) = self.leader().as_ref().and_then(alive) else { return false };
+            !leader.is_changing() && !leader.voters().iter().filter_map(alive).any(Member::is_changing)
+        };
+        eventually(CHANGED_WITHIN, Duration::from_millis(50), ended).await
     }
 
     /// Has leadership handed over to one of the members, or to whoever is fit.
@@ -123,13 +159,13 @@ impl World {
         });
     }
 
-    fn ask(&self, add: Option<u64>, remove: Option<u64>) -> Arc<AtomicBool> {
+    fn ask(&self, add: Option<u64>, remove: Option<u64>) -> (Arc<AtomicBool>, AbortHandle) {
         let add = add.map(|id| NewMember { id: MemberId::new(id), addr: self.seats[&id].addr, voter: true });
         let remove = remove.map(MemberId::new);
         let (client, chronicle) = (self.membership.client.clone(), self.chronicle.clone());
         let done = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&done);
-        tokio::spawn(async move {
+        let asking = tokio::spawn(async move {
             loop {
                 match client.change_members(add, remove, false, DEADLINE).await {
                     Ok(MembersChange::Done { .. }) => return told.store(true, Ordering::Relaxed),
@@ -139,6 +175,6 @@ impl World {
                 sleep(PAUSE).await;
             }
         });
-        done
+        (done, asking.abort_handle())
     }
 }
