@@ -23,6 +23,16 @@ struct Kept {
     lines: VecDeque<String>,
     hash: DefaultHasher,
     violations: Vec<String>,
+    judged: Judged,
+}
+
+/// Histories of accounts for which an order was looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Judged {
+    /// All of them.
+    pub histories: u64,
+    /// Those whose search was given up: nothing is known of them.
+    pub undecided: u64,
 }
 
 impl Chronicle {
@@ -48,6 +58,19 @@ impl Chronicle {
         let what = format!("VIOLATED: {invariant}: {how}");
         self.note(&what);
         self.kept.lock().violations.push(what);
+    }
+
+    /// A history of accounts was judged, or the search was given up.
+    pub(crate) fn judged(&self, decided: bool) {
+        let judged = &mut self.kept.lock().judged;
+        judged.histories += 1;
+        judged.undecided += u64::from(!decided);
+    }
+
+    /// How many were.
+    #[must_use]
+    pub(crate) fn histories(&self) -> Judged {
+        self.kept.lock().judged
     }
 
     /// Whether one was violated.

@@ -34,6 +34,7 @@ use std::time::Duration;
 use weft_metadata::testing::Simulation;
 
 use crate::chronicle::Chronicle;
+pub use crate::chronicle::Judged;
 pub use crate::world::Guards;
 use crate::world::World;
 
@@ -63,6 +64,8 @@ pub struct Report {
     pub chronicle: String,
     /// The same for the same run, always.
     pub hash: u64,
+    /// Histories of accounts for which an order was looked for.
+    pub judged: Judged,
 }
 
 impl Run {
@@ -83,7 +86,12 @@ impl Run {
             if !chronicle.is_violated() {
                 world.rest().await;
             }
-            Report { violations: chronicle.violations(), chronicle: chronicle.text(), hash: chronicle.hash() }
+            Report {
+                violations: chronicle.violations(),
+                chronicle: chronicle.text(),
+                hash: chronicle.hash(),
+                judged: chronicle.histories(),
+            }
         })
     }
 

@@ -29,7 +29,9 @@ pub(crate) fn check<'a>(
         for answer in members.clone().flat_map(|(_, member)| seen(member, &tenant)) {
             history.push(Timed { call: Call { action: Action::Read, answer }, began: now, ended: Some(now) });
         }
-        match linear::check::<Account>(Account::default(), &history) {
+        let checked = linear::check::<Account>(Account::default(), &history);
+        chronicle.judged(checked != Err(Refused::Undecided));
+        match checked {
             Ok(()) => {}
             Err(Refused::Undecided) => chronicle.note(format_args!("{NAME}: {tenant}: not decided")),
             Err(refused) => chronicle.violated(NAME, format_args!("{tenant}: {refused:?}")),
