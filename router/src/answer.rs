@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{Either, Full};
 use serde_json::json;
@@ -18,6 +18,12 @@ pub(crate) type Body = Either<Full<Bytes>, Relay>;
 pub(crate) enum Refusal {
     #[error("{0}")]
     BadRequest(String),
+    #[error("no API key: send one as 'Authorization: Bearer weft_…' or 'x-api-key: weft_…'")]
+    NoKey,
+    #[error("this API key is not known here: ask who runs this cluster for one")]
+    WrongKey,
+    #[error("this router has not heard yet which API keys there are: try again in a second")]
+    KeysUntold,
     #[error("model '{asked}' is not served here; known models: {known}")]
     UnknownModel { asked: String, known: String },
     #[error(
@@ -46,6 +52,8 @@ impl Refusal {
         const BAD: &str = "invalid_request_error";
         match self {
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, BAD, "invalid_request"),
+            Self::NoKey | Self::WrongKey => (StatusCode::UNAUTHORIZED, BAD, "invalid_api_key"),
+            Self::KeysUntold => (StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", "keys_untold"),
             Self::UnknownModel { .. } => (StatusCode::NOT_FOUND, BAD, "model_not_found"),
             Self::UnknownPath { .. } => (StatusCode::NOT_FOUND, BAD, "unknown_url"),
             Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, BAD, "method_not_allowed"),
@@ -68,6 +76,9 @@ impl Refusal {
         let mut response = json(status, &error(kind, code, &self.to_string()));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Self::Method { allowed, .. } = self {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));

@@ -13,6 +13,8 @@ use weft_service::address;
 use weft_service::config::{IdentityFiles, duration};
 use weft_types::{ByteSize, EndpointId, Name};
 
+use crate::callers::{Keyless, KeysConfig};
+
 /// Configuration of a router. Every field has a default; without endpoints it answers that it knows no model.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -42,7 +44,9 @@ pub struct Config {
     pub policy: Policy,
     /// What engines are believed to do before anything was seen of them.
     pub priors: Priors,
-    /// Salt of the callers' tenant, part of every block hash. Default empty; a wrong one costs every cache hit.
+    /// Who may call, as whom.
+    pub keys: KeysConfig,
+    /// Salt of callers without a key, part of every block hash. Default empty; one that the engines don't hear of costs every cache hit.
     pub cache_salt: String,
     /// Tokenizers of models. A model without one is routed by load alone.
     pub models: Vec<ModelConfig>,
@@ -77,6 +81,14 @@ pub struct EndpointConfig {
     pub url: String,
     /// Names of the models it serves.
     pub models: Vec<String>,
+    /// Its engine takes `cache_salt`, as vLLM and SGLang do, and gets the caller's in each request. Default true. With false it gets none: what
+    /// one tenant asked can be found out there by another, by timing.
+    #[serde(default = "yes")]
+    pub cache_salt: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Bounds on what clients may ask for.
@@ -147,6 +159,18 @@ impl Config {
                 return Err(InvalidConfig { setting, got: got.to_string(), expected });
             }
         }
+        let could_know = self.keys.file.is_some() || !self.metadata.is_empty();
+        if self.keys.keyless == Keyless::Loopback && !self.http.ip().is_loopback() && !could_know {
+            let expected = "a loopback address, or API keys (`keys.file`, or `metadata` with tenants); `keys.keyless = \"always\"` \
+                            serves whoever can connect"
+                .to_owned();
+            return Err(InvalidConfig { setting: "http", got: self.http.to_string(), expected });
+        }
+        if self.keys.counted_tenants > KeysConfig::COUNTED_TENANTS_MAX {
+            let (got, expected) = (self.keys.counted_tenants.to_string(), KeysConfig::COUNTED_TENANTS_MAX);
+            let expected = format!("at most {expected}: each is a time series of its own");
+            return Err(InvalidConfig { setting: "keys.counted_tenants", got, expected });
+        }
         if self.index_bytes.bytes() < 2 * PrefixIndex::BUDGET_MIN as u64 {
             let expected = format!("at least {}", ByteSize::from_bytes(2 * PrefixIndex::BUDGET_MIN as u64));
             return Err(InvalidConfig { setting: "index_bytes", got: self.index_bytes.to_string(), expected });
@@ -185,6 +209,7 @@ impl Default for Config {
             identity: None,
             policy: Policy::default(),
             priors: Priors::default(),
+            keys: KeysConfig::default(),
             cache_salt: String::new(),
             models: Vec::new(),
             endpoints: Vec::new(),
@@ -252,10 +277,18 @@ mod tests {
         assert!(error.contains("unknown field `bodies`"), "{error}");
     }
     #[test]
+    fn beyond_loopback_somebody_has_to_know_the_callers() {
+        for reason in ["keys.file = 'k.toml'", "keys.keyless = 'always'", "metadata = ['10.0.0.1:7400']"] {
+            toml::from_str::<Config>(&format!("http = '0.0.0.0:8080'\n{reason}")).unwrap().check().unwrap();
+        }
+    }
+    #[test]
     fn what_no_router_could_run_with_is_refused_by_name() {
         for (text, expected) in [
             ("[limits]\nrequests = 0", "limits.requests is 0: expected 1 to "),
             ("[limits]\nconnections = 4611686018427387904", "limits.connections is 4611686018427387904"),
+            ("http = '0.0.0.0:8080'", "http is 0.0.0.0:8080: expected a loopback address, or API keys"),
+            ("keys.counted_tenants = 1001", "keys.counted_tenants is 1001: expected at most 1000"),
             ("[health]\nevery = '0s'", "health.every is 0s: expected a time over 0"),
         ] {
             let error = toml::from_str::<Config>(text).unwrap().check().unwrap_err().to_string();

@@ -18,13 +18,15 @@ use weft_policy::{Decision, Fleet, Terms};
 use weft_types::EndpointId;
 
 use crate::answer::{self, Body, Refusal};
+use crate::callers::{Caller, Callers, strip_keys};
 use crate::config::Limits;
 use crate::endpoint::{Change, ENDPOINT_HEADER, Endpoint};
 use crate::metrics::{Metrics, Outcome};
-use crate::models::{Model, Models};
-use crate::prompt::{Prompt, Prompts, Scan, Surface};
+use crate::models::{Model, Models, Served};
+use crate::prompt::{Prompt, Prompts, Surface};
 use crate::relay::{Booking, Exchange, Relay};
-use crate::upstream::{Arrived, Ask, Upstream, strip_hop_headers, strip_request_headers};
+use crate::scan::Scan;
+use crate::upstream::{Arrived, Ask, Bodies, Upstream, strip_hop_headers, strip_request_headers};
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-weft-request-id");
 const MATCHED_HEADER: HeaderName = HeaderName::from_static("x-weft-matched-tokens");
@@ -35,6 +37,7 @@ const ATTEMPTS: usize = 2;
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Gateway {
+    pub(crate) callers: Arc<Callers>,
     pub(crate) models: ArcSwap<Models>,
     pub(crate) fleet: Arc<Mutex<Fleet>>,
     pub(crate) prompts: Prompts,
@@ -69,21 +72,38 @@ struct Routed {
 }
 
 impl Gateway {
+    /// What is read, in limits of [`discard`], of a body whose sender is not known.
+    const STRANGERS_BYTES_MAX: u64 = 256 << 10;
+
     /// Answers one request, always. Dropping the future gives the request up, at the engine too.
     pub(crate) async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
+        if matches!((request.method(), request.uri().path()), (&Method::GET | &Method::HEAD, "/health")) {
+            return answer::health(self.ready());
+        }
+        match self.callers.identify(request.headers()) {
+            Ok(caller) => self.serve_to(caller, request).await,
+            Err(refusal) => {
+                self.metrics.ended(Outcome::Unauthorized);
+                discard(request.into_body(), Self::STRANGERS_BYTES_MAX, self.limits.body_within).await;
+                refusal.into_response()
+            }
+        }
+    }
+
+    async fn serve_to(&self, caller: Arc<Caller>, request: Request<Incoming>) -> Response<Body> {
+        self.metrics.called(&caller);
         let path = request.uri().path();
         match (request.method(), path) {
-            (&Method::GET | &Method::HEAD, "/health") => answer::health(self.ready()),
             (&Method::GET | &Method::HEAD, "/v1/models") => answer::models(self.models.load().names()),
-            (&Method::POST, "/v1/chat/completions") => self.exchange(Surface::Chat, request).await,
-            (&Method::POST, "/v1/completions") => self.exchange(Surface::Completion, request).await,
+            (&Method::POST, "/v1/chat/completions") => self.exchange(Surface::Chat, caller, request).await,
+            (&Method::POST, "/v1/completions") => self.exchange(Surface::Completion, caller, request).await,
             (_, "/v1/chat/completions" | "/v1/completions") => {
                 Refusal::Method { path: path.to_owned(), allowed: "POST" }.into_response()
             }
             (_, "/health" | "/v1/models") => {
                 Refusal::Method { path: path.to_owned(), allowed: "GET, HEAD" }.into_response()
             }
-            (_, path) if passes(path) => self.exchange(Surface::Other, request).await,
+            (_, path) if passes(path) => self.exchange(Surface::Other, caller, request).await,
             (_, path) => Refusal::UnknownPath { path: path.to_owned() }.into_response(),
         }
     }
@@ -107,13 +127,13 @@ impl Gateway {
         self.metrics.endpoints(healthy, models.endpoints().len() - healthy);
     }
 
-    async fn exchange(&self, surface: Surface, request: Request<Incoming>) -> Response<Body> {
+    async fn exchange(&self, surface: Surface, caller: Arc<Caller>, request: Request<Incoming>) -> Response<Body> {
         let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() else {
             self.metrics.ended(Outcome::Refused);
             return Refusal::Overloaded { in_flight: self.limits.requests }.into_response();
         };
         let mut exchange = Exchange::begin(&self.metrics, permit);
-        match self.route(surface, request, &mut exchange).await {
+        match self.route(surface, &caller, request, &mut exchange).await {
             Ok(routed) => self.pass_on(routed, exchange),
             Err(refusal) => {
                 exchange.outcome = match &refusal {
@@ -129,6 +149,7 @@ impl Gateway {
     async fn route(
         &self,
         surface: Surface,
+        caller: &Arc<Caller>,
         request: Request<Incoming>,
         exchange: &mut Exchange,
     ) -> Result<Routed, Refusal> {
@@ -136,10 +157,14 @@ impl Gateway {
         let body = self.read_body(&head, body).await?;
         let whole = Instant::now();
         let models = self.models.load_full();
-        let (model, streamed) = named(&models, surface, &body)?;
-        let prompt = self.prompts.read(surface, model, &body).await?;
+        let scan = Scan::of(surface, &head.headers, &body)?;
+        let model = named(&models, &scan)?;
+        let prompt = self.prompts.read(surface, model, &body, caller).await?;
         let id = format!("{:016x}", rand::random::<u64>());
-        let routing = Routing { ask: ask(head, body, &id)?, id, model, prompt, streamed, whole };
+        let salt = Some(caller.salt()).filter(|salt| !salt.is_empty());
+        let bodies = Bodies { salted: scan.salted(&body, salt), plain: scan.salted(&body, None) };
+        let (streamed, ask) = (scan.stream, ask(head, bodies, &id)?);
+        let routing = Routing { ask, id, model, prompt, streamed, whole };
         self.attempt(routing, exchange).await
     }
 
@@ -175,9 +200,10 @@ impl Gateway {
         let mut unanswered = Refusal::NoEndpoint { model: routing.model.name.clone() };
         let mut busy = None;
         while tried.len() < ATTEMPTS {
-            let Some((decision, endpoint)) = self.decide(&routing, &tried, exchange) else { break };
+            let Some((decision, served)) = self.decide(&routing, &tried, exchange) else { break };
+            let endpoint = Arc::clone(&served.endpoint);
             let asked = tokio::select! {
-                asked = self.upstream.ask(&endpoint, &routing.ask) => asked,
+                asked = self.upstream.ask(&endpoint, &routing.ask, served.takes_salt) => asked,
                 () = endpoint.falls_silent() => Err("it leaves probes unanswered".to_owned()),
             };
             match asked {
@@ -202,12 +228,12 @@ impl Gateway {
         busy.ok_or(unanswered)
     }
 
-    fn decide(
+    fn decide<'r>(
         &self,
-        routing: &Routing<'_>,
+        routing: &Routing<'r>,
         tried: &[EndpointId],
         exchange: &mut Exchange,
-    ) -> Option<(Decision, Arc<Endpoint>)> {
+    ) -> Option<(Decision, &'r Served)> {
         let Routing { id, model, prompt, streamed, whole, .. } = routing;
         let candidates = prompt.candidates(model, tried);
         let (now, dice) = (Instant::now(), rand::random());
@@ -223,7 +249,7 @@ impl Gateway {
             request = id, model = %model.name, tokens = prompt.tokens, endpoint = %decision.endpoint(), beta = decision.beta,
             considered = ?decision.considered, "routed"
         );
-        Some((decision, Arc::clone(&served.endpoint)))
+        Some((decision, served))
     }
 
     fn endpoint_failed(&self, endpoint: &Endpoint, request: &str, reason: &str) {
@@ -275,22 +301,16 @@ fn passes(path: &str) -> bool {
     path.starts_with("/v1/") && !path.split('/').any(dots)
 }
 
-/// The model that a body names, and whether it asks for a stream.
-fn named<'m>(models: &'m Models, surface: Surface, body: &[u8]) -> Result<(&'m Arc<Model>, bool), Refusal> {
-    let scan = match Scan::parse(body) {
-        Ok(scan) => scan,
-        // A file upload names its model in a form, and a `GET` has no body.
-        Err(_) if surface == Surface::Other => Scan::default(),
-        Err(refusal) => return Err(refusal),
-    };
+/// The model that a body names.
+fn named<'m>(models: &'m Models, scan: &Scan<'_>) -> Result<&'m Arc<Model>, Refusal> {
     let model = match &scan.model {
         Some(name) => models.get(name),
         None => models.only(),
     };
     let known = || models.names().collect::<Vec<_>>().join(", ");
-    match (model, scan.model) {
-        (Some(model), _) => Ok((model, scan.stream.unwrap_or(false))),
-        (None, Some(asked)) => Err(Refusal::UnknownModel { asked: brief(&asked), known: known() }),
+    match (model, &scan.model) {
+        (Some(model), _) => Ok(model),
+        (None, Some(asked)) => Err(Refusal::UnknownModel { asked: brief(asked), known: known() }),
         (None, None) => Err(Refusal::BadRequest(format!("name a model in the body; known models: {}", known()))),
     }
 }
@@ -312,9 +332,10 @@ fn brief(text: &str) -> String {
     text.chars().take(CHARS_MAX).collect()
 }
 
-fn ask(head: request::Parts, body: Bytes, id: &str) -> Result<Ask, Refusal> {
+fn ask(head: request::Parts, body: Bodies, id: &str) -> Result<Ask, Refusal> {
     let request::Parts { method, uri, mut headers, .. } = head;
     strip_request_headers(&mut headers);
+    strip_keys(&mut headers);
     let id = HeaderValue::from_str(id).expect("hexadecimal digits are visible ASCII");
     headers.entry("x-request-id").or_insert(id);
     let path = uri.path_and_query().cloned();

@@ -1,7 +1,7 @@
 //! The router: an OpenAI surface in front of the engines, which sends each request where its prefix is cheapest to have.
 //!
 //! ```text
-//!  client ──► Server ──► Gateway ──► body (bounded) ──► model ──► prompt: tokens → block keys → who holds how much
+//!  client ──► Server ──► Gateway ──► key → tenant ──► body (bounded) ──► model ──► prompt: tokens → block keys → who holds how much
 //!                           │                                            │
 //!                           │                          weft_policy::Fleet::decide ──► endpoint
 //!                           └──► Upstream ──► engine ──► Relay ──► client, byte for byte
@@ -10,17 +10,18 @@
 //! ```
 //!
 //! # Invariants
-//! - the bytes of a request body and of an answer pass through unchanged; only headers are added;
+//! - the bytes of a request body and of an answer pass through unchanged; only headers are added, and the tenant's `cache_salt` is
+//!   put into the body;
+//! - what a caller may see and hit is decided by its API key: a salt that it sends, or a key of ours, goes no further;
 //! - whoever stops listening stops the work: a client that goes takes its request to the engine with it;
 //! - nothing was sent to a client yet when a request is tried a second time, and there is no third;
 //! - every body, queue and wait has a bound in [`Limits`], and an OpenAI-shaped answer when it is reached.
 //!
 //! # Absent on purpose
-//! - state worth keeping: a router that dies loses what it had in flight, and nothing else;
-//! - API keys and tenants: the listener is to stay on loopback or behind a gateway until they are there. One salt
-//!   ([`Config::cache_salt`]) stands for all callers.
+//! - state worth keeping: a router that dies loses what it had in flight, and nothing else.
 
 mod answer;
+mod callers;
 mod config;
 mod endpoint;
 mod gateway;
@@ -31,10 +32,12 @@ mod prompt;
 mod relay;
 mod residency;
 mod router;
+mod scan;
 mod server;
 mod stall;
 mod upstream;
 
+pub use callers::{KeyFileError, Keyless, KeysConfig};
 pub use config::{Config, EndpointConfig, HealthConfig, InvalidConfig, Limits, ModelConfig};
 pub use residency::Residency;
 pub use router::{BindError, Router};

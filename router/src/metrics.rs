@@ -1,12 +1,17 @@
 //! What the router counts.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, exponential_buckets,
 };
 use weft_policy::Terms;
+use weft_types::TenantId;
+
+use crate::callers::Caller;
 
 /// How a request ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,6 +20,8 @@ pub(crate) enum Outcome {
     Answered,
     /// Refused: the fault is the client's.
     BadRequest,
+    /// Refused: nobody known sent it.
+    Unauthorized,
     /// Refused: too many requests, or nobody to send it to.
     Refused,
     /// No endpoint answered.
@@ -26,13 +33,21 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 6] =
-        [Self::Answered, Self::BadRequest, Self::Refused, Self::Failed, Self::Broken, Self::Cancelled];
+    const ALL: [Self; 7] = [
+        Self::Answered,
+        Self::BadRequest,
+        Self::Unauthorized,
+        Self::Refused,
+        Self::Failed,
+        Self::Broken,
+        Self::Cancelled,
+    ];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Answered => "answered",
             Self::BadRequest => "bad_request",
+            Self::Unauthorized => "unauthorized",
             Self::Refused => "refused",
             Self::Failed => "failed",
             Self::Broken => "broken",
@@ -48,6 +63,7 @@ const SOURCES: [&str; 3] = ["device", "local", "peer"];
 #[derive(Debug)]
 pub(crate) struct Metrics {
     requests: IntCounterVec,
+    tenants: Tenants,
     decision: Histogram,
     ttft: Histogram,
     prompt_tokens: IntCounter,
@@ -62,12 +78,14 @@ impl Metrics {
     ///
     /// # Panics
     /// If the registry has it already: a process routes once.
-    pub(crate) fn register(registry: &Registry) -> Self {
-        let metrics = Self::new().expect("constant names and buckets are valid");
+    pub(crate) fn register(registry: &Registry, counted_tenants: usize) -> Self {
+        let metrics = Self::new(counted_tenants).expect("constant names and buckets are valid");
         metrics.show_zeros();
-        let Self { requests, decision, ttft, prompt_tokens, matched_tokens, retries, in_flight, endpoints } = &metrics;
-        let all: [Box<dyn Collector>; 8] = [
+        let Self { requests, tenants, decision, ttft, prompt_tokens, matched_tokens, retries, in_flight, endpoints } =
+            &metrics;
+        let all: [Box<dyn Collector>; 9] = [
             Box::new(requests.clone()),
+            Box::new(tenants.requests.clone()),
             Box::new(decision.clone()),
             Box::new(ttft.clone()),
             Box::new(prompt_tokens.clone()),
@@ -82,7 +100,7 @@ impl Metrics {
         metrics
     }
 
-    fn new() -> Result<Self, prometheus::Error> {
+    fn new(counted_tenants: usize) -> Result<Self, prometheus::Error> {
         let seconds = |name, help, from| {
             let buckets = exponential_buckets(from, 2.0, 18)?;
             Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))
@@ -90,6 +108,11 @@ impl Metrics {
         let labelled = |name, help, label| IntCounterVec::new(Opts::new(name, help), &[label]);
         Ok(Self {
             requests: labelled("weft_router_requests_total", "Requests, by how they ended.", "outcome")?,
+            tenants: Tenants {
+                requests: labelled("weft_router_tenant_requests_total", "Requests, by tenant.", "tenant")?,
+                counted_max: counted_tenants,
+                counted: Mutex::default(),
+            },
             decision: seconds(
                 "weft_router_decision_seconds",
                 "From a whole request to the endpoint picked: template, tokens, hashes, lookup, cost.",
@@ -117,6 +140,13 @@ impl Metrics {
 
     pub(crate) fn ended(&self, outcome: Outcome) {
         self.requests.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// A request of somebody known came.
+    pub(crate) fn called(&self, caller: &Caller) {
+        if self.tenants.counted_max > 0 {
+            self.tenants.count(caller.tenant.as_ref());
+        }
     }
 
     /// A request was routed, so long after it had arrived.
@@ -148,5 +178,32 @@ impl Metrics {
             self.matched_tokens.with_label_values(&[source]).inc_by(0);
         }
         self.endpoints(0, 0);
+    }
+}
+
+/// Requests by tenant, for those that are counted by name. A name has no parentheses, so that the two other labels are nobody's.
+#[derive(Debug)]
+struct Tenants {
+    requests: IntCounterVec,
+    counted_max: usize,
+    counted: Mutex<BTreeSet<TenantId>>,
+}
+
+impl Tenants {
+    const KEYLESS: &str = "(none)";
+    const OTHERS: &str = "(others)";
+
+    fn count(&self, tenant: Option<&TenantId>) {
+        let label = match tenant {
+            None => Self::KEYLESS,
+            Some(tenant) if self.has_label(tenant) => tenant.name().as_str(),
+            Some(_) => Self::OTHERS,
+        };
+        self.requests.with_label_values(&[label]).inc();
+    }
+
+    fn has_label(&self, tenant: &TenantId) -> bool {
+        let mut counted = self.counted.lock();
+        counted.contains(tenant) || counted.len() < self.counted_max && counted.insert(tenant.clone())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 use weft_tokens::ModelFiles;
-use weft_types::{BlockHasher, Contract, EndpointId, Incarnation, ModelKey, NodeId, Roster};
+use weft_types::{Contract, EndpointId, Incarnation, ModelKey, NodeId, Roster};
 
 use crate::config::EndpointConfig;
 use crate::endpoint::{Endpoint, UrlError};
@@ -27,8 +27,8 @@ pub(crate) struct Model {
     pub(crate) served: Vec<Served>,
     /// How its prompts become tokens; none where no files were configured, or where they are not those of the engines.
     pub(crate) files: Option<Arc<ModelFiles>>,
-    /// One for each model key that it is served under.
-    pub(crate) hashers: Vec<BlockHasher>,
+    /// Model keys that it is served under, without a salt.
+    pub(crate) keys: Vec<ModelKey>,
 }
 
 /// An endpoint that serves a model.
@@ -37,8 +37,10 @@ pub(crate) struct Served {
     pub(crate) endpoint: Arc<Endpoint>,
     /// Whose tiers it loads from.
     pub(crate) node: Option<NodeId>,
-    /// Index in [`Model::hashers`]; none for an engine without weft.
-    pub(crate) hasher: Option<usize>,
+    /// Index in [`Model::keys`]; none for an engine without weft.
+    pub(crate) key: Option<usize>,
+    /// It takes `cache_salt`.
+    pub(crate) takes_salt: bool,
 }
 
 impl Models {
@@ -48,7 +50,6 @@ impl Models {
         fixed: &[Arc<Endpoint>],
         fixed_config: &[EndpointConfig],
         tokenizers: &Tokenizers,
-        salt: &str,
         before: &Self,
     ) -> Self {
         let mut building = Building { keys: BTreeMap::new(), served: BTreeMap::new(), mismatched: Vec::new() };
@@ -56,7 +57,8 @@ impl Models {
         for (endpoint, config) in fixed.iter().zip(fixed_config) {
             endpoints.insert(endpoint.id.clone(), Arc::clone(endpoint));
             for name in &config.models {
-                building.serve(name, Served { endpoint: Arc::clone(endpoint), node: None, hasher: None });
+                let endpoint = Arc::clone(endpoint);
+                building.serve(name, Served { endpoint, node: None, key: None, takes_salt: config.cache_salt });
             }
         }
         for spec in roster.endpoints.values() {
@@ -72,7 +74,7 @@ impl Models {
             };
             endpoints.insert(spec.id.clone(), Arc::clone(&endpoint));
             for contract in &spec.contracts {
-                building.contract(contract, &endpoint, spec.node.as_ref(), salt, tokenizers);
+                building.contract(contract, &endpoint, spec.node.as_ref(), tokenizers);
             }
         }
         let by_name = building.finish(tokenizers);
@@ -128,13 +130,12 @@ impl Building {
         contract: &Contract,
         endpoint: &Arc<Endpoint>,
         node: Option<&NodeId>,
-        salt: &str,
         tokenizers: &Tokenizers,
     ) {
-        let key = contract.model_key.with_salt(salt);
+        let key = contract.model_key.with_salt("");
         for name in std::iter::once(&contract.model_key.model).chain(&contract.aliases) {
             let keys = self.keys.entry(name.clone()).or_default();
-            let hasher = keys.iter().position(|known| *known == key).unwrap_or_else(|| {
+            let key = keys.iter().position(|known| *known == key).unwrap_or_else(|| {
                 keys.push(key.clone());
                 keys.len() - 1
             });
@@ -146,8 +147,8 @@ impl Building {
                 );
                 self.mismatched.push(name.clone());
             }
-            let served = Served { endpoint: Arc::clone(endpoint), node: node.cloned(), hasher: Some(hasher) };
-            self.serve(name, served);
+            let endpoint = Arc::clone(endpoint);
+            self.serve(name, Served { endpoint, node: node.cloned(), key: Some(key), takes_salt: true });
         }
     }
 
@@ -161,8 +162,8 @@ impl Building {
     fn finish(mut self, tokenizers: &Tokenizers) -> BTreeMap<String, Arc<Model>> {
         let model = |(name, served): (String, Vec<Served>)| {
             let files = tokenizers.get(&name).filter(|_| !self.mismatched.contains(&name)).cloned();
-            let hashers = self.keys.remove(&name).unwrap_or_default().iter().map(BlockHasher::new).collect();
-            (name.clone(), Arc::new(Model { name, served, files, hashers }))
+            let keys = self.keys.remove(&name).unwrap_or_default();
+            (name.clone(), Arc::new(Model { name, served, files, keys }))
         };
         self.served.into_iter().map(model).collect()
     }

@@ -1,36 +1,18 @@
 //! From a request body to how much of its prompt is held where.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tracing::debug;
 use weft_policy::Candidate;
 use weft_tokens::{ModelFiles, TokensError};
-use weft_types::{BlockHash, EndpointId};
+use weft_types::{BlockHash, BlockHasher, EndpointId};
 
 use crate::answer::Refusal;
+use crate::callers::Caller;
 use crate::models::Model;
 use crate::residency::{Holdings, Residency};
-
-/// What every body is scanned for; the rest of it is checked to be JSON and left alone.
-#[derive(Debug, Default, Deserialize)]
-#[serde(expecting = "a JSON object with a model and a prompt")]
-pub(crate) struct Scan<'a> {
-    #[serde(borrow)]
-    pub(crate) model: Option<Cow<'a, str>>,
-    #[serde(default)]
-    pub(crate) stream: Option<bool>,
-}
-
-impl<'a> Scan<'a> {
-    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Refusal> {
-        serde_json::from_slice(body)
-            .map_err(|error| Refusal::BadRequest(format!("the body is not as expected: {error}")))
-    }
-}
 
 /// How the prompt stands in the body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +29,7 @@ pub(crate) enum Surface {
 #[derive(Debug)]
 pub(crate) struct Prompt {
     pub(crate) tokens: u32,
-    /// By index in [`Model::hashers`]; empty where nothing is known.
+    /// By index in [`Model::keys`]; empty where nothing is known.
     holdings: Vec<Holdings>,
 }
 
@@ -62,7 +44,7 @@ impl Prompt {
     /// The endpoints of the model, without those tried before.
     pub(crate) fn candidates<'a>(&'a self, model: &Model, tried: &[EndpointId]) -> Vec<Candidate<'a>> {
         let candidate = |served: &crate::models::Served| {
-            let holdings = served.hasher.and_then(|hasher| self.holdings.get(hasher));
+            let holdings = served.key.and_then(|key| self.holdings.get(key));
             Candidate {
                 endpoint: served.endpoint.id.clone(),
                 node: served.node.clone(),
@@ -92,22 +74,29 @@ impl Prompts {
         Self { residency, cores: Arc::new(Semaphore::new(cores)) }
     }
 
-    /// The prompt of a request, and who holds how much of it.
+    /// The prompt of a request, and who holds how much of it that is the caller's.
     ///
     /// What cannot be told here is routed by its size; what no engine would take is refused.
-    pub(crate) async fn read(&self, surface: Surface, model: &Arc<Model>, body: &Bytes) -> Result<Prompt, Refusal> {
+    pub(crate) async fn read(
+        &self,
+        surface: Surface,
+        model: &Arc<Model>,
+        body: &Bytes,
+        caller: &Arc<Caller>,
+    ) -> Result<Prompt, Refusal> {
         let Some(files) = model.files.clone().filter(|_| surface != Surface::Other) else {
             return Ok(Prompt::by_size(body));
         };
         if body.len() <= Self::INLINE_BYTES_MAX {
-            return read(surface, model, &files, body, &*self.residency);
+            return read(surface, model, &files, body, caller, &*self.residency);
         }
         let core = Arc::clone(&self.cores).acquire_owned().await.expect("the semaphore is never closed");
         let (model, body, residency) = (Arc::clone(model), body.clone(), Arc::clone(&self.residency));
+        let caller = Arc::clone(caller);
         let reading = tokio::task::spawn_blocking(move || {
             // Not given back by a client that hangs up: the work goes on, and would be joined by more than there are cores.
             let _core = core;
-            read(surface, &model, &files, &body, &*residency)
+            read(surface, &model, &files, &body, &caller, &*residency)
         });
         reading.await.map_err(|error| Refusal::BadRequest(format!("the prompt could not be read: {error}")))?
     }
@@ -124,6 +113,7 @@ fn read(
     model: &Model,
     files: &ModelFiles,
     body: &[u8],
+    caller: &Caller,
     residency: &dyn Residency,
 ) -> Result<Prompt, Refusal> {
     let tokens = match surface {
@@ -133,7 +123,8 @@ fn read(
     };
     match tokens {
         Ok(tokens) => {
-            let holdings = model.hashers.iter().map(|hasher| {
+            let holdings = model.keys.iter().map(|key| {
+                let hasher = BlockHasher::new(&key.with_salt(caller.salt()));
                 let prefix: Vec<_> = hasher.prefix(&tokens).iter().map(BlockHash::index_key).collect();
                 let (matches, roster) = residency.lookup(&prefix);
                 Holdings::new(&matches, &roster, hasher.block_size())

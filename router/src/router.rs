@@ -23,6 +23,7 @@ use weft_tokens::{ModelFiles, TokensError};
 use weft_transport::{Fabric, Identity, IdentityError, Profile};
 use weft_types::{Name, Roster};
 
+use crate::callers::{Callers, KeyFile, KeyFileError};
 use crate::config::{Config, InvalidConfig};
 use crate::endpoint::{Endpoint, UrlError};
 use crate::gateway::Gateway;
@@ -81,6 +82,9 @@ pub enum BindError {
         #[source]
         source: TokensError,
     },
+    /// The file of API keys.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
     /// A setting that cannot be.
     #[error(transparent)]
     Config(#[from] InvalidConfig),
@@ -150,13 +154,18 @@ impl Router {
         let probe_path: PathAndQuery =
             config.health.path.parse().map_err(|_| BindError::HealthPath { path: config.health.path.clone() })?;
         let updating = Updating::new(&config)?;
+        let key_file = config.keys.file.as_deref().map(KeyFile::load).transpose()?;
+        let follower = metadata.as_ref().map(|(follower, _)| follower.clone());
+        let callers =
+            Callers::new(&config.keys, config.http, &config.cache_salt, key_file.as_ref(), follower.is_some());
         let rosters = residency.rosters();
         let gateway = Arc::new(Gateway {
+            callers: Arc::new(callers),
             models: ArcSwap::from_pointee(updating.models(&rosters.borrow(), &Models::default())),
             fleet: Arc::new(Mutex::new(Fleet::new(config.policy, config.priors))),
             prompts: Prompts::new(residency),
             upstream: Upstream::new(&config.limits),
-            metrics: Arc::new(Metrics::register(&telemetry.registry)),
+            metrics: Arc::new(Metrics::register(&telemetry.registry, config.keys.counted_tenants)),
             slots: Arc::new(Semaphore::new(config.limits.requests)),
             limits: config.limits.clone(),
             draining: AtomicBool::new(false),
@@ -168,6 +177,8 @@ impl Router {
         let stop = CancellationToken::new();
         let probing = health::probe(Arc::clone(&gateway), config.health, probe_path);
         tokio::spawn(stop.clone().run_until_cancelled_owned(probing));
+        let following = Arc::clone(&gateway.callers).follow(key_file, follower);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(following));
         tokio::spawn(stop.clone().run_until_cancelled_owned(updating.run(rosters, Arc::clone(&gateway))));
         Ok(Self { gateway, server, admin, metadata, _tasks: stop.drop_guard() })
     }
@@ -201,7 +212,6 @@ struct Updating {
     fixed: Vec<Arc<Endpoint>>,
     config: Vec<crate::config::EndpointConfig>,
     tokenizers: Tokenizers,
-    salt: String,
 }
 
 impl Updating {
@@ -214,12 +224,11 @@ impl Updating {
             fixed: Models::fixed(&config.endpoints)?,
             config: config.endpoints.clone(),
             tokenizers: config.models.iter().map(files).collect::<Result<_, _>>()?,
-            salt: config.cache_salt.clone(),
         })
     }
 
     fn models(&self, roster: &Roster, before: &Models) -> Models {
-        Models::new(roster, &self.fixed, &self.config, &self.tokenizers, &self.salt, before)
+        Models::new(roster, &self.fixed, &self.config, &self.tokenizers, before)
     }
 
     async fn run(self, mut rosters: watch::Receiver<Arc<Roster>>, gateway: Arc<Gateway>) {
@@ -255,6 +264,7 @@ fn describe(name: &Name, gateway: &Gateway) -> serde_json::Value {
         "name": name,
         "models": models.names().collect::<Vec<_>>(),
         "endpoints": models.endpoints().values().map(endpoint).collect::<Vec<_>>(),
+        "callers": gateway.callers.describe(),
         "in_flight": gateway.metrics.in_flight.get(),
         "draining": gateway.draining.load(Ordering::Relaxed),
     })

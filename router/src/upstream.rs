@@ -33,7 +33,14 @@ pub(crate) struct Ask {
     pub(crate) path: PathAndQuery,
     /// Without those of one hop.
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+    pub(crate) body: Bodies,
+}
+
+/// A body, for engines that take a `cache_salt` and for those that don't. Neither has one of the client's.
+#[derive(Debug)]
+pub(crate) struct Bodies {
+    pub(crate) salted: Bytes,
+    pub(crate) plain: Bytes,
 }
 
 /// An answer whose first byte is here, or that has none.
@@ -63,9 +70,10 @@ impl Upstream {
     }
 
     /// Asks, and waits for the first byte of the answer's body. The error says why there is none.
-    pub(crate) async fn ask(&self, endpoint: &Endpoint, ask: &Ask) -> Result<Arrived, String> {
+    pub(crate) async fn ask(&self, endpoint: &Endpoint, ask: &Ask, salted: bool) -> Result<Arrived, String> {
         let uri = endpoint.uri(&ask.path).map_err(|error| error.to_string())?;
-        let mut request = Request::new(Full::new(ask.body.clone()));
+        let body = if salted { &ask.body.salted } else { &ask.body.plain };
+        let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = ask.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = ask.headers.clone();

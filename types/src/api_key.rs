@@ -26,6 +26,11 @@ pub struct ApiKey {
 #[serde(transparent)]
 pub struct KeyHash([u8; 32]);
 
+/// A text that is no hash of an API key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("not the hash of an API key: expected 64 hexadecimal digits, as `weft tenant key make` shows it")]
+pub struct ParseKeyHashError;
+
 /// A text that is no API key. Says nothing of the text: it may be a mistyped secret.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("not an API key: expected weft_<id>_<64 hexadecimal digits>, as `weft tenant key add` shows it")]
@@ -74,6 +79,24 @@ impl fmt::Debug for ApiKey {
     }
 }
 
+impl KeyHash {
+    /// As a file keeps it: 64 hexadecimal digits. No secret that opens anything, and nobody else's business.
+    #[must_use]
+    pub fn reveal(&self) -> String {
+        hex::encode(self.0)
+    }
+}
+
+impl FromStr for KeyHash {
+    type Err = ParseKeyHashError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| ParseKeyHashError)?;
+        Ok(Self(bytes))
+    }
+}
+
 impl PartialEq for KeyHash {
     /// In constant time, so that the answer's delay tells nothing about how much of a guess was right.
     fn eq(&self, other: &Self) -> bool {
@@ -103,6 +126,8 @@ mod tests {
         let other = ApiKey::new("ci_2".parse().unwrap(), [7; 32]);
         assert_ne!(key.hash(), other.hash());
         assert_eq!(key.hash(), shown.parse::<ApiKey>().unwrap().hash());
+        assert_eq!(key.hash().reveal().parse::<KeyHash>().unwrap(), key.hash());
+        assert_eq!("07".parse::<KeyHash>(), Err(ParseKeyHashError));
     }
 
     #[test]

@@ -25,7 +25,7 @@ mod tenant;
 mod tier;
 mod time;
 
-pub use api_key::{ApiKey, KeyHash, ParseApiKeyError};
+pub use api_key::{ApiKey, KeyHash, ParseApiKeyError, ParseKeyHashError};
 pub use audit::{Asker, AuditEntry, AuditOutcome};
 pub use block::{BlockHash, IndexKey, ParseHashError};
 pub use checksum::{Checksum, RunningChecksum};

@@ -45,6 +45,7 @@ impl Cluster {
             id: format!("e{number}").parse().unwrap(),
             url: engine.url(),
             models: vec!["sim-8b".to_owned()],
+            cache_salt: true,
         };
         let mut config = config();
         config.endpoints = engines.iter().enumerate().map(endpoint).collect();
@@ -89,7 +90,11 @@ impl Cluster {
 
     /// As [`Cluster::post`], while the test does something else.
     pub(crate) fn posting(&self, path: &str, body: &str) -> tokio::task::JoinHandle<Response<Incoming>> {
-        let (client, request) = (self.client.clone(), self.request(path, body));
+        self.sending(self.request(path, body))
+    }
+
+    pub(crate) fn sending(&self, request: Request<Full<Bytes>>) -> tokio::task::JoinHandle<Response<Incoming>> {
+        let client = self.client.clone();
         tokio::spawn(async move { client.request(request).await.unwrap() })
     }
 
@@ -211,9 +216,14 @@ impl Directory {
 
     /// Puts the first blocks of a prompt where `holder` says: `e0:0/device`, `n1/host`.
     pub(crate) fn store(&self, holder: &str, tokens: &[u32], blocks: usize) {
+        self.store_salted("", holder, tokens, blocks);
+    }
+
+    /// As [`Directory::store`], under a tenant's salt.
+    pub(crate) fn store_salted(&self, salt: &str, holder: &str, tokens: &[u32], blocks: usize) {
         let roster = Arc::clone(&self.roster.borrow());
         let grant = roster.holders.values().find(|grant| grant.key.to_string() == holder).unwrap();
-        let hashes = BlockHasher::new(&contract().model_key).prefix(tokens);
+        let hashes = BlockHasher::new(&contract().model_key.with_salt(salt)).prefix(tokens);
         assert!(hashes.len() >= blocks, "the prompt has {} blocks only", hashes.len());
         for hash in &hashes[..blocks] {
             self.index.lock().apply(grant.holder, Change::Stored(hash.index_key()));

@@ -7,6 +7,7 @@ mod cancel;
 mod cluster;
 mod engine;
 mod failure;
+mod keys;
 mod limits;
 mod metadata;
 mod pass;

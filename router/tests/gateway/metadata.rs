@@ -13,7 +13,10 @@ use weft_service::certs::Ca;
 use weft_service::config::IdentityFiles;
 use weft_service::telemetry::Telemetry;
 use weft_transport::{Fabric, Identity, Metrics, Profile};
-use weft_types::{BlockHasher, ByteSize, EndpointSpec, HolderGrant, Incarnation, MemberId, NodeSpec, Role, Tier};
+use weft_types::{
+    ApiKey, BlockHasher, ByteSize, EndpointSpec, HolderGrant, Incarnation, MemberId, NodeSpec, Operated,
+    OperatorAction, Role, TenantId, TenantSettings, Tier,
+};
 
 use crate::cluster::{CHAT, Cluster, chat, contract, endpoint, soon};
 use crate::engine::Engine;
@@ -38,7 +41,11 @@ async fn member(folder: &Path, ca: &Ca) -> (Metadata, SocketAddr) {
 
 /// Calls metadata as a node.
 fn node(folder: &Path, ca: &Ca, name: &str, member: SocketAddr) -> MetadataClient {
-    let pem = identity(folder, ca, Role::Node, name).read().unwrap();
+    client(folder, ca, Role::Node, name, member)
+}
+
+fn client(folder: &Path, ca: &Ca, role: Role, name: &str, member: SocketAddr) -> MetadataClient {
+    let pem = identity(folder, ca, role, name).read().unwrap();
     let identity = Identity::from_pem(&pem.cert, &pem.key, &pem.ca).unwrap();
     let metrics = Metrics::register(&prometheus::Registry::new());
     let fabric = Fabric::bind("127.0.0.1:0".parse().unwrap(), Profile::Control, &identity, metrics).unwrap();
@@ -115,6 +122,81 @@ async fn endpoints_and_prefixes_come_from_metadata() {
     e1.asked().await.answer_json("{}");
     assert_eq!(endpoint(&answering.await.unwrap()), "e1");
     soon(cluster.router.drain(Duration::from_secs(5))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_come_and_go_with_metadatas_tenants() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = Ca::init(folder.path(), "test").unwrap();
+    let engine = Engine::start().await;
+    // Nobody has said yet who may call: a key that is not known may be somebody's, and no key may be needed.
+    let nowhere = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let cluster = Cluster::of_metadata(|config| {
+        config.metadata = vec![nowhere.local_addr().unwrap()];
+        config.fabric = "127.0.0.1:0".parse().unwrap();
+        config.identity = Some(identity(folder.path(), &ca, Role::Router, "router-0"));
+    })
+    .await;
+    assert_eq!(cluster.get("/v1/models").await.status(), 503);
+    assert_eq!(models(&cluster, &ApiKey::new("ci".parse().unwrap(), [1; 32])).await, 503);
+
+    let (_metadata, addr) = member(folder.path(), &ca).await;
+    let cluster = Cluster::of_metadata(|config| {
+        config.metadata = vec![addr];
+        config.fabric = "127.0.0.1:0".parse().unwrap();
+        config.identity = Some(identity(folder.path(), &ca, Role::Router, "router-1"));
+    })
+    .await;
+    let n1 = node(folder.path(), &ca, "n1", addr);
+    join(&n1, "n1").await;
+    put(&n1, "e1", &engine, "n1").await;
+    cluster.metric("weft_router_endpoints{state=\"healthy\"} 1").await;
+    until(async || cluster.get("/v1/models").await.status() == 200).await;
+
+    let operator = client(folder.path(), &ca, Role::Admin, "operator", addr);
+    let (tenant, key): (TenantId, _) = ("acme".parse().unwrap(), ApiKey::new("ci".parse().unwrap(), [1; 32]));
+    let settings = TenantSettings::default();
+    let add = OperatorAction::PutTenant { tenant: tenant.clone(), settings, unsalted: false };
+    operator.operate(add, DEADLINE).await.unwrap();
+    until(async || cluster.get("/v1/models").await.status() == 401).await;
+    let add = OperatorAction::AddKey { tenant: tenant.clone(), key: key.id().clone(), hash: key.hash() };
+    operator.operate(add, DEADLINE).await.unwrap();
+    until(async || models(&cluster, &key).await == 200).await;
+    let Operated::Salt(Some(salt)) =
+        operator.operate(OperatorAction::ReadSalt { tenant: tenant.clone() }, DEADLINE).await.unwrap()
+    else {
+        panic!("a tenant has a salt")
+    };
+    let mut engine = engine;
+    let mut request = cluster.request(CHAT, &chat("hello", false));
+    request.headers_mut().insert("authorization", format!("Bearer {}", key.reveal()).parse().unwrap());
+    let answering = cluster.sending(request);
+    let asked = engine.asked().await;
+    assert!(String::from_utf8_lossy(&asked.body).contains(&salt.reveal()));
+    asked.answer_json("{}");
+    assert_eq!(answering.await.unwrap().status(), 200);
+
+    let remove = OperatorAction::RemoveKey { tenant, key: key.id().clone() };
+    operator.operate(remove, DEADLINE).await.unwrap();
+    until(async || models(&cluster, &key).await == 401).await;
+    assert_eq!(cluster.get("/v1/models").await.status(), 401);
+}
+
+async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    soon(async {
+        while !holds().await {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// What a caller with this key is answered.
+async fn models(cluster: &Cluster, key: &ApiKey) -> u16 {
+    let mut request = cluster.request("/v1/models", "");
+    *request.method_mut() = http::Method::GET;
+    request.headers_mut().insert("authorization", format!("Bearer {}", key.reveal()).parse().unwrap());
+    soon(cluster.client.request(request)).await.unwrap().status().as_u16()
 }
 
 #[tokio::test]

@@ -55,9 +55,14 @@ async fn a_stream_is_not_held_back() {
 async fn other_paths_go_to_an_engine_of_the_model() {
     let mut engine = Engine::start().await;
     let cluster = Cluster::of(&[&engine], |_| {}).await;
-    let cases = [("/v1/embeddings", r#"{"model": "sim-8b", "input": "x"}"#), ("/v1/audio/transcriptions", "--form--")];
-    for (path, body) in cases {
-        let answering = cluster.posting(path, body);
+    let cases = [
+        ("/v1/embeddings", r#"{"model": "sim-8b", "input": "x"}"#, "application/json"),
+        ("/v1/audio/transcriptions", "--form--", "multipart/form-data; boundary=form"),
+    ];
+    for (path, body, kind) in cases {
+        let mut request = cluster.request(path, body);
+        request.headers_mut().insert("content-type", kind.parse().unwrap());
+        let answering = cluster.sending(request);
         let asked = engine.asked().await;
         assert_eq!((asked.uri.path(), &asked.body[..]), (path, body.as_bytes()));
         asked.answer_json("{}");

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use serde_json::json;
 use weft_metadata_client::MetadataError;
-use weft_types::{ApiKey, KeyId, OperatorAction, TenantId};
+use weft_types::{ApiKey, KeyId, OperatorAction, Salt, TenantId};
 
 use super::{TenantArgs, find, operate, tenants};
 use crate::cluster::{DEADLINE, OperatorArgs};
@@ -17,6 +17,8 @@ pub(crate) enum KeyCommand {
     List(TenantArgs),
     /// Make a key. It goes to standard output, this once.
     Add(AddArgs),
+    /// Make a key and a salt for the `keys.file` of a router without metadata. Nobody is asked, and nothing is kept.
+    Make(MakeArgs),
     /// Remove a key: whoever brings it is nobody.
     Remove(RemoveArgs),
 }
@@ -31,6 +33,19 @@ pub(crate) struct AddArgs {
     id: Option<KeyId>,
     #[command(flatten)]
     operator: OperatorArgs,
+}
+
+/// Arguments of `weft tenant key make`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MakeArgs {
+    /// Whose.
+    tenant: TenantId,
+    /// What it is told apart by; no secret. One is made up if none is given.
+    #[arg(value_name = "KEY")]
+    id: Option<KeyId>,
+    /// One JSON object on standard output, and nothing else there.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `weft tenant key remove`.
@@ -52,6 +67,7 @@ pub(super) async fn run(command: &KeyCommand) -> anyhow::Result<()> {
     match command {
         KeyCommand::List(args) => list(args).await,
         KeyCommand::Add(args) => add(args).await,
+        KeyCommand::Make(args) => make(args),
         KeyCommand::Remove(args) => remove(args).await,
     }
 }
@@ -68,11 +84,7 @@ async fn list(TenantArgs { tenant, operator }: &TenantArgs) -> anyhow::Result<()
 }
 
 async fn add(AddArgs { tenant, id, operator }: &AddArgs) -> anyhow::Result<()> {
-    let id = match id {
-        Some(id) => id.clone(),
-        None => format!("k-{:08x}", rand::random::<u32>()).parse().context("a made-up name is a name")?,
-    };
-    let key = ApiKey::new(id.clone(), rand::random());
+    let (id, key) = fresh(id.as_ref())?;
     operator
         .with(async |cluster| {
             find(&tenants(cluster).await?, tenant)?;
@@ -93,6 +105,29 @@ async fn add(AddArgs { tenant, id, operator }: &AddArgs) -> anyhow::Result<()> {
         eprintln!("Key {id} of tenant {tenant}. It is shown this once: the cluster keeps its hash only.");
     }
     Ok(())
+}
+
+fn make(MakeArgs { tenant, id, json }: &MakeArgs) -> anyhow::Result<()> {
+    let ((id, key), salt) = (fresh(id.as_ref())?, Salt::from_bytes(rand::random()).reveal());
+    let hash = key.hash().reveal();
+    if *json {
+        println!("{}", json!({ "tenant": tenant, "key": id, "secret": key.reveal(), "hash": hash, "salt": salt }));
+        return Ok(());
+    }
+    println!("{}", key.reveal());
+    eprintln!(
+        "Key {id} of tenant {tenant}. It is shown this once. For the router's keys.file; keep the salt of a tenant that is there:\n\n\
+         [tenants.\"{tenant}\"]\nsalt = \"{salt}\"\nkeys.\"{id}\" = \"{hash}\""
+    );
+    Ok(())
+}
+
+fn fresh(id: Option<&KeyId>) -> anyhow::Result<(KeyId, ApiKey)> {
+    let id = match id {
+        Some(id) => id.clone(),
+        None => format!("k-{:08x}", rand::random::<u32>()).parse().context("a made-up name is a name")?,
+    };
+    Ok((id.clone(), ApiKey::new(id, rand::random())))
 }
 
 async fn remove(RemoveArgs { tenant, id: key, operator, confirm }: &RemoveArgs) -> anyhow::Result<()> {
