@@ -21,7 +21,7 @@ up: setup ## build weft, start a cluster on loopback, replay a workload with and
 	./target/release/weft up $(if $(TRACE),--trace $(TRACE)) $(ARGS)
 
 test: setup ## every test: values, worlds, real processes on loopback
-	$(CARGO) build --locked -p weft
+	$(CARGO) build --locked -p weft -p weft-kv-native
 	$(CARGO) test --locked --workspace
 
 sim: setup ## the simulation, with thousands of seeds (SEEDS=…), or one replayed (SEED=…)

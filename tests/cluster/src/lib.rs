@@ -19,7 +19,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use http::{get, post};
-pub use process::{alive, kill, weft};
+pub use process::{alive, kill, python_module, weft};
 pub use replay::Replay;
 
 /// Longest wait for anything: far beyond what it takes, since a test must end, not hurry.

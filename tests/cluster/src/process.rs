@@ -1,4 +1,4 @@
-//! The executable under test, and signals to processes.
+//! What is under test, built, and signals to processes.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,15 +14,27 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 #[must_use]
 pub fn weft() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT
-        .get_or_init(|| {
-            let built = Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "weft"]).status();
-            assert!(built.is_ok_and(|status| status.success()), "weft does not build");
-            // target/<profile>/deps/<this test> → target/<profile>/weft
-            let test = std::env::current_exe().expect("a test knows its executable");
-            test.parent().and_then(|deps| deps.parent()).expect("tests lie two folders deep").join("weft")
-        })
-        .clone()
+    BUILT.get_or_init(|| build("weft")).clone()
+}
+
+/// The library that is Python's `weft_kv._native`; built now if it is older than its sources.
+///
+/// # Panics
+/// It does not build.
+#[must_use]
+pub fn python_module() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| build("libweft_kv_native.so")).clone()
+}
+
+/// Both are built together, as the Makefile does: one without the other, with fewer features, would have much of what they
+/// depend on built again.
+fn build(artifact: &str) -> PathBuf {
+    let built = Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "weft", "-p", "weft-kv-native"]).status();
+    assert!(built.is_ok_and(|status| status.success()), "{artifact} does not build");
+    // target/<profile>/deps/<this test> → target/<profile>/<artifact>
+    let test = std::env::current_exe().expect("a test knows its executable");
+    test.parent().and_then(|deps| deps.parent()).expect("tests lie two folders deep").join(artifact)
 }
 
 /// Sends a signal.

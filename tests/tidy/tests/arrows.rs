@@ -31,6 +31,7 @@ const LADDER: &[(&str, &[&str])] = &[
     ),
     ("weft-engine-sim", &["weft-node-client", "weft-tokens", "weft-service"]),
     ("weft-route-sim", &["weft-policy"]),
+    ("weft-kv-native", &["weft-node-client"]),
 ];
 
 /// The binary and the tests may depend on anything, and nothing on them.
