@@ -35,6 +35,8 @@ pub(crate) struct Arenas {
     budget: MemoryBudget,
     contract_memory: ByteSize,
     changed: Arc<dyn Fn() + Send + Sync>,
+    /// There is a tier below.
+    offering: bool,
     /// Told when slots of any arena became ready.
     populated: watch::Sender<()>,
     inner: Mutex<Inner>,
@@ -63,14 +65,15 @@ pub(crate) struct ArenaLease {
 }
 
 impl Arenas {
-    /// None yet. `changed` is called when there is something to report.
+    /// None yet. `changed` is called when there is something to report; `offering`: a tier below wants to know what leaves.
     pub(crate) fn new(
         budget: MemoryBudget,
         contract_memory: ByteSize,
         changed: Arc<dyn Fn() + Send + Sync>,
+        offering: bool,
     ) -> Arc<Self> {
         let populated = watch::Sender::new(());
-        Arc::new(Self { budget, contract_memory, changed, populated, inner: Mutex::default() })
+        Arc::new(Self { budget, contract_memory, changed, offering, populated, inner: Mutex::default() })
     }
 
     /// The memory they share.
@@ -120,6 +123,9 @@ impl Arenas {
         );
         let changed = Arc::clone(&self.changed);
         let arena = Arena::new(contract.clone(), region, share, Box::new(move || changed()));
+        if self.offering {
+            arena.tier().make_offers();
+        }
         arena.tier().set_leased(Arc::clone(&inner.leased));
         populate(&arena, self.populated.clone());
         Ok(arena)

@@ -39,6 +39,10 @@ pub struct Config {
     /// the first are attached.
     #[serde(default)]
     pub contract_memory: Option<ByteSize>,
+    /// A tier of local flash below host memory. Default none: what leaves host memory, or is in it when the node is killed, is
+    /// gone.
+    #[serde(default)]
+    pub disk: Option<DiskConfig>,
     /// Where the boot counter is kept. Default /var/lib/weft/node. Lost with it: the counter; start under a new name then.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
@@ -73,6 +77,34 @@ pub struct Config {
     /// Default 30s: longer than any copy takes.
     #[serde(default = "default_quarantine", with = "duration")]
     pub quarantine: Duration,
+}
+
+/// The disk tier: blocks that outlive host memory and the process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskConfig {
+    /// Folder for its files, this node's alone; made if missing. No default. A folder that holds another node's tier is
+    /// refused. Without direct I/O in its file system (as on tmpfs), blocks go through the page cache and cost memory twice.
+    pub path: PathBuf,
+    /// Disk space that it takes, all of it, as it fills; at least 16MiB. No default. Where the file system has less, the tier
+    /// stays smaller.
+    pub size: ByteSize,
+    /// Which blocks are written. `seen_twice`: those that were asked for again since they were stored, stored again after they
+    /// had left, or leased; `all`: those that were not asked for again too, before they leave host memory. Default
+    /// `seen_twice`, which spares flash.
+    #[serde(default)]
+    pub admission: DiskAdmission,
+}
+
+/// Which blocks are written to disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskAdmission {
+    /// Those that earned it.
+    #[default]
+    SeenTwice,
+    /// Every one.
+    All,
 }
 
 const fn loopback(port: u16) -> SocketAddr {
@@ -140,6 +172,7 @@ impl Config {
             allow_uids: Vec::new(),
             host_memory: default_host_memory(),
             contract_memory: None,
+            disk: None,
             state_dir: default_state_dir(),
             metadata: Vec::new(),
             identity: None,

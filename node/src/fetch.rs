@@ -1,10 +1,12 @@
-//! Loading: what is here, and what peers have of the rest.
+//! Loading: what is here, what the disk tier has of the rest, and what peers have of what is left.
 //!
 //! ```text
-//!   prefix ─► pin the leading run ─► the rest: is somebody fetching it? ─ yes ─► wait ─┐
-//!                   ▲                                │ no                             │
-//!                   │                  lookup ─► best peer ─► stream into slots ─► commit
-//!                   └──────────────────── as blocks land ◄────────────────────────────┘
+//!   prefix ─► pin the leading run ─► the rest: is somebody fetching it? ─ yes ─► wait ─────────────┐
+//!                   ▲                                │ no                                         │
+//!                   │          on disk? ─ yes ─► read into a slot, checked ──────────────► commit │
+//!                   │                  │ no                                                   ▲  │
+//!                   │                  └─► lookup ─► best peer ─► stream into slots ──────────┘  │
+//!                   └──────────────────── as blocks land ◄────────────────────────────────────────┘
 //! ```
 //!
 //! # Invariants
@@ -16,6 +18,7 @@
 
 mod flights;
 mod peers;
+mod promote;
 mod sink;
 
 use std::sync::Arc;
@@ -33,6 +36,7 @@ use self::flights::{Flight, Flights};
 use self::peers::Peers;
 use self::sink::ArenaSink;
 use crate::directory::{Directory, PeerHolder};
+use crate::disk::Disk;
 use crate::metrics::Metrics;
 
 /// Blocks in one flight: 512, a prefix of 32,768 tokens in blocks of 64. A longer rest is fetched by further flights.
@@ -55,12 +59,12 @@ pub(crate) struct Patience {
     pub(crate) pause: Duration,
 }
 
-/// Fetches from peers. Shared by all sessions.
+/// Brings blocks to host memory. Shared by all sessions.
 #[derive(Debug)]
 pub(crate) struct Fetcher {
-    bulk: Fabric,
-    directory: Arc<dyn Directory>,
-    peers: Peers,
+    disk: Option<Arc<Disk>>,
+    /// `None` when the node stands alone.
+    remote: Option<Remote>,
     flights: Arc<Flights>,
     slots: Arc<Semaphore>,
     patience: Patience,
@@ -68,22 +72,30 @@ pub(crate) struct Fetcher {
     tasks: TaskTracker,
 }
 
+/// Peers, and who knows what they hold.
+#[derive(Debug)]
+struct Remote {
+    bulk: Fabric,
+    directory: Arc<dyn Directory>,
+    peers: Peers,
+}
+
 impl Fetcher {
-    /// Fetches over `bulk` what `directory` finds.
+    /// Reads from `disk`, and fetches over a fabric what a directory finds.
     pub(crate) fn new(
-        bulk: Fabric,
-        directory: Arc<dyn Directory>,
+        disk: Option<Arc<Disk>>,
+        remote: Option<(Fabric, Arc<dyn Directory>)>,
         patience: Patience,
         metrics: Metrics,
         tasks: TaskTracker,
     ) -> Arc<Self> {
-        let peers = Peers::new(patience.pause);
+        let remote = remote.map(|(bulk, directory)| Remote { bulk, directory, peers: Peers::new(patience.pause) });
         let slots = Arc::new(Semaphore::new(FLIGHTS_MAX));
-        Arc::new(Self { bulk, directory, peers, flights: Arc::default(), slots, patience, metrics, tasks })
+        Arc::new(Self { disk, remote, flights: Arc::default(), slots, patience, metrics, tasks })
     }
 
-    /// Continues a run that is pinned already, from peers, until the prefix is whole, nobody has the next block, or the
-    /// deadline has passed.
+    /// Continues a run that is pinned already, from disk and from peers, until the prefix is whole, nobody has the next
+    /// block, or the deadline has passed.
     pub(crate) async fn extend(
         self: &Arc<Self>,
         arena: &Arc<Arena>,
@@ -92,20 +104,22 @@ impl Fetcher {
         deadline: Instant,
     ) {
         let deadline = deadline.min(Instant::now() + self.patience.fetch);
-        // Blocks that a flight of ours is bringing, or was: they are asked for once.
-        let mut tried = vec![false; prefix.len()];
+        // Blocks that a flight of ours is bringing, or was: they are asked for once, on disk and at peers.
+        let (mut read, mut tried) = (vec![false; prefix.len()], vec![false; prefix.len()]);
         while run.len() < prefix.len() && Instant::now() < deadline {
             let next = run.len();
+            self.promote(arena, &prefix[next..], &mut read[next..], deadline);
             self.launch(arena, &prefix[next..], &mut tried[next..], deadline);
-            let flight = self.flights.of(&prefix[next]);
+            let flight = self.flights.of(&prefix[next]).filter(|flight| self.moves(flight));
             let under_way = flight.is_some();
             let late = match flight {
                 Some(flight) => timeout_at(deadline, self.flights.landed(&flight, &prefix[next])).await.is_err(),
                 None => false,
             };
-            // Somebody else's flight may have had less time than we have: then ours is next.
+            // Somebody else's flight may have had less time than we have, and what was on disk may be at a peer: then ours
+            // is next.
             let last_chance = tried[next] || !under_way;
-            if take(arena, &prefix[next..], run) == 0 && (late || last_chance) {
+            if self.take(arena, &prefix[next..], (&read[next..], &tried[next..]), run) == 0 && (late || last_chance) {
                 return;
             }
         }
@@ -113,19 +127,17 @@ impl Fetcher {
 
     /// Starts a flight for what is neither here, nor in flight, nor tried.
     fn launch(self: &Arc<Self>, arena: &Arc<Arena>, rest: &[BlockHash], tried: &mut [bool], deadline: Instant) {
-        let wanted: Vec<_> = {
-            let tier = arena.tier();
-            let absent = |block| !tier.contains(block) && !tier.is_pending(block);
-            (0..rest.len()).filter(|at| !tried[*at] && absent(&rest[*at])).collect()
-        };
-        if wanted.is_empty() {
+        let wanted = absent(arena, rest, tried);
+        if wanted.is_empty() || self.remote.is_none() {
             return;
         }
         let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() else {
             self.metrics.fetch_failures.busy.inc();
             return;
         };
-        let Some((flight, claimed)) = self.flights.claim(rest, &wanted, FLIGHT_BLOCKS_MAX) else { return };
+        let Some((flight, claimed)) = self.flights.claim(Source::Peer, rest, &wanted, FLIGHT_BLOCKS_MAX) else {
+            return;
+        };
         claimed.iter().for_each(|at| tried[*at] = true);
         // What is claimed need not be neighbours; the directory is asked for the run that spans it.
         let (first, last) = (claimed[0], claimed[claimed.len() - 1]);
@@ -133,13 +145,16 @@ impl Fetcher {
         let wanted = claimed.into_iter().map(|at| at - first).collect();
         self.tasks.spawn(async move {
             let _permit = permit;
-            fetcher.fly(&arena, &flight, &span, wanted, deadline).await;
+            if let Some(remote) = &fetcher.remote {
+                fetcher.fly(remote, &arena, &flight, &span, wanted, deadline).await;
+            }
         });
     }
 
     /// One flight: `wanted` positions of `span`, from one peer after the other.
     async fn fly(
         &self,
+        remote: &Remote,
         arena: &Arc<Arena>,
         flight: &Flight,
         span: &[BlockHash],
@@ -147,14 +162,14 @@ impl Fetcher {
         deadline: Instant,
     ) {
         let keys: Vec<_> = span.iter().map(BlockHash::index_key).collect();
-        let mut holders = self.holders(&keys, deadline).await;
+        let mut holders = self.holders(remote, &keys, deadline).await;
         for _ in 0..SOURCES_MAX {
-            let Some(holder) = self.peers.best(&mut holders) else { break };
+            let Some(holder) = remote.peers.best(&mut holders) else { break };
             let portion: Vec<_> = wanted.iter().copied().take_while(|at| *at < holder.blocks).collect();
             if portion.is_empty() {
                 break;
             }
-            let landed = self.fetch(arena, flight, &holder, span, &portion, deadline).await;
+            let landed = self.fetch((remote, arena), flight, &holder, span, &portion, deadline).await;
             wanted.retain(|at| !landed.contains(at));
             if wanted.is_empty() || Instant::now() >= deadline {
                 break;
@@ -162,13 +177,13 @@ impl Fetcher {
         }
     }
 
-    async fn holders(&self, keys: &[IndexKey], deadline: Instant) -> Vec<PeerHolder> {
-        if !self.peers.directory_allows() {
+    async fn holders(&self, remote: &Remote, keys: &[IndexKey], deadline: Instant) -> Vec<PeerHolder> {
+        if !remote.peers.directory_allows() {
             return Vec::new();
         }
         let patience = self.patience.lookup.min(deadline.saturating_duration_since(Instant::now()));
-        let answer = self.directory.holders(keys, patience).await;
-        self.peers.directory_answered(answer.is_ok());
+        let answer = remote.directory.holders(keys, patience).await;
+        remote.peers.directory_answered(answer.is_ok());
         answer.unwrap_or_else(|error| {
             tracing::warn!(%error, "the directory does not say who holds a prefix: not fetching for a while");
             self.metrics.fetch_failures.lookup.inc();
@@ -179,7 +194,7 @@ impl Fetcher {
     /// Streams blocks from one peer; returns the positions that landed.
     async fn fetch(
         &self,
-        arena: &Arc<Arena>,
+        (remote, arena): (&Remote, &Arc<Arena>),
         flight: &Flight,
         holder: &PeerHolder,
         span: &[BlockHash],
@@ -203,20 +218,20 @@ impl Fetcher {
         let mut sink = ArenaSink::new(slots, &request.blocks, flight, &self.metrics);
         let patience = deadline.saturating_duration_since(Instant::now());
         let timer = self.metrics.fetch_seconds.start_timer();
-        let _under_way = self.peers.under_way(&holder.node);
-        let outcome = self.bulk.fetch(&target, request.clone(), &mut sink, patience).await;
+        let _under_way = remote.peers.under_way(&holder.node);
+        let outcome = remote.bulk.fetch(&target, request.clone(), &mut sink, patience).await;
         timer.observe_duration();
         let landed: Vec<_> = sink.landed().map(|index| asked[index]).collect();
         self.metrics.fetched_blocks.inc_by(landed.len() as u64);
         self.metrics.fetched_bytes.inc_by(landed.len() as u64 * block_bytes);
         match outcome {
-            Ok(_) => self.peers.succeeded(&holder.node),
+            Ok(_) => remote.peers.succeeded(&holder.node),
             Err(error) => {
                 tracing::warn!(%error, peer = %holder.node, asked = asked.len(), landed = landed.len(), "fetch broke off");
                 self.metrics.fetch_failures.peer.inc();
                 // A peer that was delivering until our own time was up is slow, not dead.
                 if landed.is_empty() || Instant::now() < deadline {
-                    self.peers.failed(&holder.node);
+                    remote.peers.failed(&holder.node);
                 }
             }
         }
@@ -224,12 +239,11 @@ impl Fetcher {
     }
 }
 
-/// Pins what continues the run by now; returns how many blocks.
-fn take(arena: &Arc<Arena>, rest: &[BlockHash], run: &mut Vec<(PinnedBlock, Source)>) -> usize {
-    let more = arena.pin_leading(rest);
-    let count = more.len();
-    run.extend(more.into_iter().map(|block| (block, Source::Peer)));
-    count
+/// Positions of blocks that are neither here nor on their way, nor tried.
+fn absent(arena: &Arena, rest: &[BlockHash], tried: &[bool]) -> Vec<usize> {
+    let tier = arena.tier();
+    let absent = |block| !tier.contains(block) && !tier.is_pending(block);
+    (0..rest.len()).filter(|at| !tried[*at] && absent(&rest[*at])).collect()
 }
 
 #[cfg(test)]

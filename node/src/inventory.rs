@@ -8,6 +8,7 @@ use weft_types::rpc::Method;
 use weft_types::{EndpointId, Tier, control_message};
 
 use crate::arenas::Arenas;
+use crate::disk::Disk;
 use crate::metrics::Metrics;
 use crate::roll::Roll;
 
@@ -38,19 +39,27 @@ pub struct InventoryResponse {
     pub differed: BTreeMap<Tier, u64>,
     /// Reports that metadata has not acknowledged.
     pub waiting: u64,
+    /// In its disk tier; `None`: it has none, or does not use it now.
+    pub disk: Option<u64>,
 }
 
 control_message!(InventoryRequest, InventoryResponse);
 
 /// Counts.
-pub(crate) fn inventory(arenas: &Arc<Arenas>, roll: &Roll, metrics: &Metrics) -> InventoryResponse {
+pub(crate) fn inventory(
+    (arenas, disk): (&Arc<Arenas>, Option<&Arc<Disk>>),
+    roll: &Roll,
+    metrics: &Metrics,
+) -> InventoryResponse {
+    let tiers = [Tier::Device, Tier::Host].into_iter().chain(disk.map(|_| Tier::Disk));
     let number = |value: i64| u64::try_from(value).unwrap_or(0);
     let differed = |tier: Tier| (tier, number(metrics.divergence.blocks.with_label_values(&[tier.as_str()]).get()));
     InventoryResponse {
         host: arenas.all().iter().map(|arena| arena.tier().held().complete as u64).sum(),
         devices: roll.devices(),
-        differed: [Tier::Device, Tier::Host].map(differed).into(),
+        differed: tiers.map(differed).collect(),
         waiting: number(metrics.reports_waiting.get()),
+        disk: disk.and_then(|disk| disk.tier()).map(|tier| tier.held().blocks as u64),
     }
 }
 
@@ -68,8 +77,9 @@ mod tests {
             devices: [("e1".parse().unwrap(), 2)].into(),
             differed: [(Tier::Host, 1)].into(),
             waiting: 0,
+            disk: Some(4),
         };
-        // Host blocks; one device, e1, its blocks; one tier, host, what differed; reports that wait.
-        assert_eq!(encode(&response), [3, 1, 2, b'e', b'1', 2, 1, 1, 1, 0]);
+        // Host blocks; one device, e1, its blocks; one tier, host, what differed; reports that wait; some blocks on disk: four.
+        assert_eq!(encode(&response), [3, 1, 2, b'e', b'1', 2, 1, 1, 1, 0, 1, 4]);
     }
 }

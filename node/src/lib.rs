@@ -6,19 +6,20 @@
 //!                                 │  changes ──┘    │ lands in
 //!                                 ▼                 │
 //!                              Fetcher ── lookup ─► Directory, then peers
+//!                                 └── first ─► Disk ◄── what is used, or about to leave, from the arenas
 //!                              Reporter ──────────► metadata: join, endpoints, reports
 //!   operators ── QUIC ──► Inventory, Clear ─► Arenas, but for what leases pin ◄── followed from metadata
 //! ```
 //!
 //! # Invariants
-//! - a block is served only if all 32 bytes of its hash agree; what came from a peer was checked against its writer's
-//!   checksum before it could be found;
+//! - a block is served only if all 32 bytes of its hash agree; what came from a peer or from disk was checked against its
+//!   writer's checksum before it could be found;
 //! - engines never wait for metadata but at a first attach, and then two seconds at most;
 //! - what a lease pins is not evicted, as long as leases pin no more than half of a contract's memory here;
 //! - whatever fails, costs one deadline and then nothing for a while, and ends in a miss.
 //!
 //! # Absent on purpose, until their issues come
-//! - disk and object tiers, adoption of regions over a restart, the arbiter that compares fetching with computing, tenants.
+//! - an object tier, adoption of regions over a restart, the arbiter that compares fetching with computing, tenants.
 
 mod arenas;
 mod boot;
@@ -26,6 +27,7 @@ mod breaker;
 mod clear;
 mod config;
 mod directory;
+mod disk;
 mod fetch;
 mod inventory;
 mod leases;
@@ -41,6 +43,7 @@ pub mod testing;
 
 pub use boot::BootError;
 pub use clear::{Clear, ClearRequest, ClearResponse};
-pub use config::Config;
+pub use config::{Config, DiskAdmission, DiskConfig};
+pub use disk::DiskFault;
 pub use inventory::{Inventory, InventoryRequest, InventoryResponse};
 pub use node::{BindError, Node};

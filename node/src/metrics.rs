@@ -10,7 +10,12 @@ use weft_store::Held;
 use weft_types::Tier;
 
 use crate::arenas::Arenas;
+use crate::disk::Disk;
 use crate::roll::Roll;
+
+mod disk;
+
+pub(crate) use self::disk::{Demotions, DiskWork, Promotions};
 
 /// Seconds a fetch may take: from a small block of a near peer to the longest deadline.
 const FETCH_SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5];
@@ -20,6 +25,7 @@ const FETCH_SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 
 pub(crate) struct Metrics {
     pub(crate) attached_engines: IntGauge,
     pub(crate) loaded_host_blocks: IntCounter,
+    pub(crate) loaded_disk_blocks: IntCounter,
     pub(crate) loaded_peer_blocks: IntCounter,
     pub(crate) missed_blocks: IntCounter,
     pub(crate) stored_blocks: IntCounter,
@@ -32,6 +38,8 @@ pub(crate) struct Metrics {
     pub(crate) served_bytes: IntCounter,
     pub(crate) checksum_failures: IntCounter,
     pub(crate) fetch_failures: FetchFailures,
+    pub(crate) demotions: Demotions,
+    pub(crate) promotions: Promotions,
     pub(crate) reports: Reports,
     pub(crate) reports_waiting: IntGauge,
     pub(crate) resyncs: Resyncs,
@@ -155,6 +163,7 @@ impl Metrics {
             attached_engines,
             reports_waiting,
             loaded_host_blocks: loaded.with_label_values(&["host"]),
+            loaded_disk_blocks: loaded.with_label_values(&["disk"]),
             loaded_peer_blocks: loaded.with_label_values(&["peer"]),
             missed_blocks: loaded.with_label_values(&["none"]),
             stored_blocks: counter("weft_node_stored_blocks_total", "Blocks that engines stored.")?,
@@ -176,6 +185,8 @@ impl Metrics {
                 space: failures.with_label_values(&["space"]),
                 busy: failures.with_label_values(&["busy"]),
             },
+            demotions: Demotions::register(registry)?,
+            promotions: Promotions::register(registry)?,
             reports: Reports {
                 sent: reports.with_label_values(&["sent"]),
                 acked: reports.with_label_values(&["acked"]),
@@ -189,6 +200,7 @@ impl Metrics {
 /// What is held, counted when somebody looks: no gauge can drift from the truth.
 pub(crate) struct Holdings {
     arenas: Arc<Arenas>,
+    disk: Option<Arc<Disk>>,
     roll: Arc<Roll>,
     blocks: IntGaugeVec,
     bytes: IntGaugeVec,
@@ -199,10 +211,15 @@ pub(crate) struct Holdings {
 
 impl Holdings {
     /// Registers the gauges.
-    pub(crate) fn register(arenas: Arc<Arenas>, roll: Arc<Roll>, registry: &Registry) -> Result<(), prometheus::Error> {
+    pub(crate) fn register(
+        (arenas, disk): (Arc<Arenas>, Option<Arc<Disk>>),
+        roll: Arc<Roll>,
+        registry: &Registry,
+    ) -> Result<(), prometheus::Error> {
         let gauge = |name: &str, help: &str, label| IntGaugeVec::new(Opts::new(name, help), &[label]);
         let holdings = Self {
             arenas,
+            disk,
             roll,
             blocks: gauge("weft_node_blocks", "Blocks held, by tier; on devices, as their engines say.", "tier")?,
             bytes: gauge(
@@ -239,6 +256,11 @@ impl Holdings {
         set(&self.bytes, Tier::Host.as_str(), bytes);
         set(&self.blocks, Tier::Device.as_str(), device_blocks);
         set(&self.bytes, Tier::Device.as_str(), device_bytes);
+        if let Some(disk) = &self.disk {
+            let held = disk.held();
+            set(&self.blocks, Tier::Disk.as_str(), held.blocks as u64);
+            set(&self.bytes, Tier::Disk.as_str(), held.bytes);
+        }
         set(&self.slots, "complete", total.complete as u64);
         set(&self.slots, "pinned", total.pinned as u64);
         set(&self.slots, "leased", total.leased as u64);

@@ -24,13 +24,14 @@ use crate::arenas::Arenas;
 use crate::boot::{Boot, BootError};
 use crate::clear;
 use crate::config::Config;
-use crate::directory::MetadataDirectory;
+use crate::directory::{Directory, MetadataDirectory};
+use crate::disk::{self, Bell, DiskFault};
 use crate::fetch::{Fetcher, Patience};
 use crate::inventory;
 use crate::leases;
-use crate::metrics::{Holdings, Metrics};
+use crate::metrics::{DiskWork, Holdings, Metrics};
 use crate::quarantine::Quarantine;
-use crate::report::{Reporter, Terms};
+use crate::report::{Own, Reporter, Terms};
 use crate::roll::Roll;
 use crate::serve::HostBlocks;
 use crate::session::{self, Shared};
@@ -72,6 +73,9 @@ pub enum BindError {
     /// The boot counter could not be raised.
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// The disk tier cannot be.
+    #[error(transparent)]
+    Disk(#[from] DiskFault),
     /// A fabric socket could not be bound.
     #[error(transparent)]
     Fabric(#[from] weft_transport::BindError),
@@ -93,6 +97,7 @@ impl Fault for BindError {
             | Self::WrongIdentity { .. }
             | Self::HostMemory { .. }
             | Self::Config(_)
+            | Self::Disk(DiskFault::Size(_))
             | Self::Identity(_) => exit::CONFIG,
             _ => exit::UNAVAILABLE,
         }
@@ -128,32 +133,48 @@ impl Node {
         let tasks = TaskTracker::new();
         let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
         let changed = Arc::new(Notify::new());
-        let arenas = make_arenas(&config, &changed);
+        let bell = Arc::<Bell>::default();
+        let arenas = make_arenas(&config, &changed, &bell);
         let roll = Arc::<Roll>::default();
-        Holdings::register(Arc::clone(&arenas), Arc::clone(&roll), &telemetry.registry)?;
+        let start_disk = |disk| {
+            let changed = Arc::clone(&changed);
+            let changed = Arc::new(move || changed.notify_one());
+            let demotions = metrics.demotions.clone();
+            disk::start((disk, config.name.clone()), (&arenas, Arc::clone(&bell)), demotions, changed, (&tasks, &stop))
+        };
+        // When something else fails, it ends with the guard.
+        let starting = stop.clone().drop_guard();
+        let disk = config.disk.as_ref().map(start_disk).transpose()?;
+        Holdings::register((Arc::clone(&arenas), disk.clone()), Arc::clone(&roll), &telemetry.registry)?;
+        if let Some(disk) = &disk {
+            DiskWork::register(Arc::clone(disk), &telemetry.registry)?;
+        }
 
         let fabric = bind_fabrics(&config, &arenas, &metrics, telemetry)?;
         let policy = SocketPolicy { allow_uids: config.allow_uids.clone() };
         let listener = listen(&config.socket, &policy).await?;
+        let own = Own { arenas: Arc::clone(&arenas), disk: disk.clone() };
+        let patience =
+            Patience { fetch: config.fetch_deadline, lookup: config.lookup_deadline, pause: config.breaker_pause };
         let cluster = fabric.as_ref().filter(|_| !config.metadata.is_empty()).map(|fabric| {
             let metadata = MetadataClient::new(fabric.control.clone(), config.metadata.clone());
             let leases = metadata.follow_accounts(FollowerMetrics::register(&telemetry.registry));
             leases::keep(&leases, Arc::clone(&arenas), &tasks, &stop);
-            serve_operators(&fabric.control, &arenas, leases, (&roll, &metrics));
+            serve_operators(&fabric.control, &own, leases, (&roll, &metrics));
             let spec = node_spec(&config, boot.incarnation, fabric);
             let reporter = Reporter::spawn(
                 (metadata.clone(), spec),
-                (Arc::clone(&arenas), Arc::clone(&changed)),
+                (own.clone(), Arc::clone(&changed)),
                 metrics.clone(),
                 Terms { deadline: config.report_deadline, anti_entropy: config.anti_entropy },
                 (&tasks, &stop),
             );
-            let directory = Arc::new(MetadataDirectory::new(metadata, config.name.clone()));
-            let patience =
-                Patience { fetch: config.fetch_deadline, lookup: config.lookup_deadline, pause: config.breaker_pause };
-            (reporter, Fetcher::new(fabric.bulk.clone(), directory, patience, metrics.clone(), tasks.clone()))
+            let directory: Arc<dyn Directory> = Arc::new(MetadataDirectory::new(metadata, config.name.clone()));
+            (reporter, (fabric.bulk.clone(), directory))
         });
-        let (reporter, fetcher) = cluster.unzip();
+        let (reporter, remote) = cluster.unzip();
+        let brings = remote.is_some() || disk.is_some();
+        let fetcher = brings.then(|| Fetcher::new(disk.clone(), remote, patience, metrics.clone(), tasks.clone()));
         if let Some(fabric) = fabric.as_ref().filter(|_| reporter.is_none()) {
             fabric.control.serve(Routes::new());
         }
@@ -162,6 +183,7 @@ impl Node {
             incarnation: boot.incarnation,
             policy,
             arenas,
+            disk,
             quarantine: Quarantine::new(config.quarantine, tasks.clone(), stop.clone()),
             fetcher,
             reporter,
@@ -172,6 +194,7 @@ impl Node {
         });
         let admin = Admin::bind(config.admin, telemetry, hooks(&shared)).await?;
         tasks.spawn(accept(Arc::clone(&shared), listener, tasks.clone()));
+        starting.disarm();
         Ok(Self { shared, socket: config.socket, admin, fabric, tasks, _boot: boot })
     }
 
@@ -249,10 +272,16 @@ fn check_memory(asked: ByteSize) -> Result<(), BindError> {
     if asked <= total { Ok(()) } else { Err(BindError::HostMemory { asked, total }) }
 }
 
-fn make_arenas(config: &Config, changed: &Arc<Notify>) -> Arc<Arenas> {
-    let changed = Arc::clone(changed);
+fn make_arenas(config: &Config, changed: &Arc<Notify>, bell: &Arc<Bell>) -> Arc<Arenas> {
+    let (changed, bell, has_disk) = (Arc::clone(changed), Arc::clone(bell), config.disk.is_some());
     let contract_memory = config.contract_memory.unwrap_or(config.host_memory);
-    Arenas::new(MemoryBudget::new(config.host_memory), contract_memory, Arc::new(move || changed.notify_one()))
+    let tell = move || {
+        changed.notify_one();
+        if has_disk {
+            bell.ring();
+        }
+    };
+    Arenas::new(MemoryBudget::new(config.host_memory), contract_memory, Arc::new(tell), has_disk)
 }
 
 fn bind_fabrics(
@@ -282,11 +311,12 @@ fn bind_fabrics(
 }
 
 /// What operators may ask of this node, once it is part of a cluster.
-fn serve_operators(control: &Fabric, arenas: &Arc<Arenas>, leases: Follower, (roll, metrics): (&Arc<Roll>, &Metrics)) {
-    let cleared = Arc::clone(arenas);
+fn serve_operators(control: &Fabric, own: &Own, leases: Follower, (roll, metrics): (&Arc<Roll>, &Metrics)) {
+    let cleared = Arc::clone(&own.arenas);
     let clear = move |peer, request| clear::clear(Arc::clone(&cleared), leases.clone(), peer, request);
-    let (arenas, roll, metrics) = (Arc::clone(arenas), Arc::clone(roll), metrics.clone());
-    let inventory = move |_, _| std::future::ready(Ok(inventory::inventory(&arenas, &roll, &metrics)));
+    let (own, roll, metrics) = (own.clone(), Arc::clone(roll), metrics.clone());
+    let inventory =
+        move |_, _| std::future::ready(Ok(inventory::inventory((&own.arenas, own.disk.as_ref()), &roll, &metrics)));
     control.serve(
         Routes::new()
             .rpc::<clear::Clear, _, _>(&[Role::Admin], clear)
@@ -295,12 +325,14 @@ fn serve_operators(control: &Fabric, arenas: &Arc<Arenas>, leases: Follower, (ro
 }
 
 fn node_spec(config: &Config, incarnation: Incarnation, fabric: &Fabrics) -> NodeSpec {
+    let tiers = std::iter::once((Tier::Host, config.host_memory));
+    let disk = config.disk.as_ref().map(|disk| (Tier::Disk, disk.size));
     NodeSpec {
         id: config.name.clone(),
         incarnation,
         fabric: fabric.control.local_addr(),
         bulk: fabric.bulk.local_addr(),
-        capacity: [(Tier::Host, config.host_memory)].into(),
+        capacity: tiers.chain(disk).collect(),
         labels: config.labels.clone(),
     }
 }
@@ -369,6 +401,19 @@ fn state(shared: &Shared) -> serde_json::Value {
         "memory_bytes": shared.arenas.budget().total().bytes(),
         "memory_left_bytes": shared.arenas.budget().left().bytes(),
         "arenas": shared.arenas.all().iter().map(arena).collect::<Vec<_>>(),
+        "disk": shared.disk.as_ref().map(|disk| {
+            let held = disk.held();
+            json!({
+                "phase": disk.phase().as_str(),
+                "capacity_bytes": disk.capacity().bytes(),
+                "blocks": held.blocks,
+                "bytes": held.bytes,
+                "segments": held.segments,
+                "failed_segments": held.failed_segments,
+                "index_bytes": held.index_bytes,
+                "direct": disk.tier().is_some_and(|tier| tier.is_direct()),
+            })
+        }),
         "engines": shared.roll.state(),
         "quarantined": shared.quarantine.len(),
     })

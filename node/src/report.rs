@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   arenas ────────► Outbox (Host) ──┐
+//!   disk tier ─────► Outbox (Disk) ──┤
 //!   engine 1 ──────► Outbox (Device) ┼─► Reporter ─► metadata leader ─► acknowledged after commit
 //!   engine 2 ──────► Outbox (Device) ┘      ▲  ▲
 //!   KeepAlive ─── "join again" ─────────────┘  └─ Pace: whose turn it is to be compared
@@ -24,7 +25,7 @@ mod pace;
 mod reporter;
 
 pub(crate) use device::DeviceHeld;
-pub(crate) use reporter::{Attached, Reporter, ReporterHandle, Terms, Verdict};
+pub(crate) use reporter::{Attached, Own, Reporter, ReporterHandle, Terms, Verdict};
 #[cfg(feature = "testing")]
 pub(crate) use {
     comparison::{Compared, compare},

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - an engine can give back only what it took (its [`weft_store::Ledger`]); one that loses count of its slots is disconnected;
-//! - requests are answered in the order they came, but for loads that wait for peers;
+//! - requests are answered in the order they came, but for loads that wait for the disk or for peers;
 //! - however the connection ends, its slots are accounted for; its endpoint leaves the roster, unless it ended because the
 //!   node goes.
 
@@ -23,6 +23,7 @@ use weft_types::{EndpointId, Incarnation, NodeId};
 
 use self::requests::Engine;
 use crate::arenas::Arenas;
+use crate::disk::Disk;
 use crate::fetch::Fetcher;
 use crate::metrics::Metrics;
 use crate::quarantine::Quarantine;
@@ -46,8 +47,10 @@ pub(crate) struct Shared {
     pub(crate) incarnation: Incarnation,
     pub(crate) policy: SocketPolicy,
     pub(crate) arenas: Arc<Arenas>,
+    /// `None` when there is none.
+    pub(crate) disk: Option<Arc<Disk>>,
     pub(crate) quarantine: Arc<Quarantine>,
-    /// `None` when the node stands alone.
+    /// `None` when the node stands alone, without a disk tier.
     pub(crate) fetcher: Option<Arc<Fetcher>>,
     /// `None` when the node stands alone.
     pub(crate) reporter: Option<ReporterHandle>,

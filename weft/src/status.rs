@@ -77,6 +77,7 @@ async fn inventories(cluster: &Cluster, roster: &Roster) -> Inventories {
 fn held_by(grant: &HolderGrant, roster: &Roster, held: &Inventories) -> Option<u64> {
     match &grant.key {
         HolderKey::Node { node, tier: Tier::Host } => Some(held.get(node)?.host),
+        HolderKey::Node { node, tier: Tier::Disk } => held.get(node)?.disk,
         HolderKey::Node { .. } => None,
         // The engine's ranks report as one.
         HolderKey::Device { endpoint, .. } => {
@@ -230,7 +231,8 @@ mod tests {
             leases: 0,
             leased_blocks: 0,
         };
-        let one = InventoryResponse { host: 36, devices: BTreeMap::new(), differed: BTreeMap::new(), waiting: 0 };
+        let one =
+            InventoryResponse { host: 36, devices: BTreeMap::new(), differed: BTreeMap::new(), waiting: 0, disk: None };
         let held = [("n000".parse().unwrap(), one)].into();
         let text = by_holder(&status, &roster, &held);
         assert!(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use weft_attach::Source;
 use weft_store::PinnedBlock;
 use weft_types::BlockHash;
 
@@ -25,15 +26,18 @@ pub(crate) struct Flight {
 /// A flight, for those who wait.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    source: Source,
     progress: watch::Sender<()>,
     /// What landed, pinned until all who waited have let go of this.
     landed: Mutex<Vec<PinnedBlock>>,
 }
 
 impl Flights {
-    /// Claims those of the `wanted` positions of `span` that nobody fetches, up to `max`; `None` if there are none.
+    /// Claims those of the `wanted` positions of `span` that nobody fetches, up to `max`, to bring them from `source`; `None`
+    /// if there are none.
     pub(crate) fn claim(
         self: &Arc<Self>,
+        source: Source,
         span: &[BlockHash],
         wanted: &[usize],
         max: usize,
@@ -44,7 +48,7 @@ impl Flights {
         if claimed.is_empty() {
             return None;
         }
-        let shared = Arc::new(Shared { progress: watch::Sender::new(()), landed: Mutex::default() });
+        let shared = Arc::new(Shared { source, progress: watch::Sender::new(()), landed: Mutex::default() });
         let blocks: Vec<_> = claimed.iter().map(|at| span[*at]).collect();
         under_way.extend(blocks.iter().map(|block| (*block, Arc::clone(&shared))));
         Some((Flight { flights: Arc::clone(self), shared, blocks }, claimed))
@@ -65,6 +69,13 @@ impl Flights {
     }
 }
 
+impl Shared {
+    /// Where it brings its blocks from.
+    pub(crate) fn source(&self) -> Source {
+        self.source
+    }
+}
+
 impl Flight {
     /// A block is here, pinned.
     pub(crate) fn land(&self, block: &BlockHash, pinned: PinnedBlock) {
@@ -72,17 +83,26 @@ impl Flight {
         self.flights.under_way.lock().remove(block);
         self.shared.progress.send_replace(());
     }
-}
 
-impl Drop for Flight {
-    fn drop(&mut self) {
+    /// A block does not come, while others may.
+    pub(crate) fn miss(&self, block: &BlockHash) {
+        self.release(std::slice::from_ref(block));
+    }
+
+    fn release(&self, blocks: &[BlockHash]) {
         let mut under_way = self.flights.under_way.lock();
-        for block in &self.blocks {
+        for block in blocks {
             if under_way.get(block).is_some_and(|current| Arc::ptr_eq(current, &self.shared)) {
                 under_way.remove(block);
             }
         }
         drop(under_way);
         self.shared.progress.send_replace(());
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.release(&self.blocks);
     }
 }

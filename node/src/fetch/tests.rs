@@ -84,7 +84,7 @@ impl World {
     /// A node that holds `blocks`, in an arena of 8 MiB, and serves them.
     async fn side(&self, name: &str, blocks: &[BlockHash]) -> Side {
         let memory = ByteSize::from_mib(8);
-        let arenas = Arenas::new(MemoryBudget::new(memory), memory, Arc::new(|| {}));
+        let arenas = Arenas::new(MemoryBudget::new(memory), memory, Arc::new(|| {}), false);
         let model_key = ModelKey {
             model: "m".into(),
             revision: "1".into(),
@@ -126,9 +126,9 @@ impl Side {
     fn fetcher_told(&self, answers: Vec<Vec<PeerHolder>>) -> (Arc<Fetcher>, Arc<Told>) {
         let told = Arc::new(Told { answers, asked: AtomicUsize::new(0) });
         let patience = Patience { fetch: LONG, lookup: LONG, pause: LONG };
-        let directory = Arc::clone(&told);
-        let tasks = TaskTracker::new();
-        (Fetcher::new(self.bulk.clone(), directory, patience, self.metrics.clone(), tasks), told)
+        let directory: Arc<dyn Directory> = Arc::<Told>::clone(&told);
+        let remote = Some((self.bulk.clone(), directory));
+        (Fetcher::new(None, remote, patience, self.metrics.clone(), TaskTracker::new()), told)
     }
 
     async fn load(

@@ -1,4 +1,4 @@
-//! What a holder really holds, whatever was reported of it: the arenas, or what an engine says of its device.
+//! What a holder really holds, whatever was reported of it: the arenas, the disk tier, or what an engine says of its device.
 
 use parking_lot::Mutex;
 use weft_index::Change;
@@ -7,6 +7,7 @@ use weft_types::IndexKey;
 
 use super::DeviceHeld;
 use crate::arenas::Arenas;
+use crate::disk::Disk;
 
 /// A holder's truth, and its changes.
 pub(crate) trait Held: Send + Sync {
@@ -19,6 +20,16 @@ pub(crate) trait Held: Send + Sync {
 }
 
 impl Held for Arenas {
+    fn take_changes(&self) -> Option<Vec<Change>> {
+        Self::take_changes(self).map(index_changes)
+    }
+
+    fn cut(&self, each: &mut dyn FnMut(IndexKey)) -> Option<Vec<Change>> {
+        Self::cut(self, |block| each(block.index_key())).map(index_changes)
+    }
+}
+
+impl Held for Disk {
     fn take_changes(&self) -> Option<Vec<Change>> {
         Self::take_changes(self).map(index_changes)
     }

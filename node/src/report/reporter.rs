@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weft_index::Report;
 use weft_metadata_client::{MetadataClient, MetadataError};
-use weft_types::{EndpointId, EndpointSpec, HolderKey, IndexKey, NodeSpec, Tier};
+use weft_types::{EndpointId, EndpointSpec, HolderGrant, HolderKey, IndexKey, NodeSpec, Tier};
 
 use super::comparison::{Compared, compare};
 use super::device::DeviceHeld;
@@ -24,6 +24,7 @@ use super::keep_alive::keep_alive;
 use super::outbox::Outbox;
 use super::pace::Pace;
 use crate::arenas::Arenas;
+use crate::disk::{Disk, Phase};
 use crate::metrics::Metrics;
 
 /// Changes gather this long before they are sent: short against any request, long enough to share a log entry.
@@ -77,11 +78,27 @@ pub(crate) struct Terms {
     pub(crate) anti_entropy: Duration,
 }
 
+/// What the node itself holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    pub(crate) arenas: Arc<Arenas>,
+    pub(crate) disk: Option<Arc<Disk>>,
+}
+
+/// The disk tier's part.
+struct DiskSide {
+    disk: Arc<Disk>,
+    outbox: Outbox,
+    /// Granted, while the tier is being opened: what is found will be reported under it, whole.
+    waiting: Option<HolderGrant>,
+}
+
 /// The task's state.
 pub(crate) struct Reporter {
     metadata: MetadataClient,
     node: NodeSpec,
     arenas: Arc<Arenas>,
+    disk: Option<DiskSide>,
     metrics: Metrics,
     deadline: Duration,
     pace: Pace,
@@ -154,7 +171,7 @@ impl Reporter {
     /// Starts the reporter and the keep-alive, which end with [`ReporterHandle::leave`] or `stop`.
     pub(crate) fn spawn(
         (metadata, node): (MetadataClient, NodeSpec),
-        (arenas, changed): (Arc<Arenas>, Arc<Notify>),
+        (own, changed): (Own, Arc<Notify>),
         metrics: Metrics,
         Terms { deadline, anti_entropy }: Terms,
         (tasks, stop): (&TaskTracker, &CancellationToken),
@@ -168,7 +185,8 @@ impl Reporter {
         let reporter = Self {
             metadata,
             node,
-            arenas,
+            arenas: own.arenas,
+            disk: own.disk.map(|disk| DiskSide { disk, outbox: Outbox::default(), waiting: None }),
             metrics,
             deadline,
             pace: Pace::new(anti_entropy, Instant::now(), rand::random()),
@@ -246,7 +264,8 @@ impl Reporter {
 
     fn waiting(&self) -> i64 {
         let devices: usize = self.endpoints.values().map(|endpoint| endpoint.outbox.waiting()).sum();
-        i64::try_from(self.host.waiting() + devices).unwrap_or(i64::MAX)
+        let disk = self.disk.as_ref().map_or(0, |disk| disk.outbox.waiting());
+        i64::try_from(self.host.waiting() + disk + devices).unwrap_or(i64::MAX)
     }
 
     fn attach(&mut self, attached: Attached) {
@@ -279,15 +298,19 @@ impl Reporter {
     fn forget_grants(&mut self) {
         self.lease.send_replace(None);
         self.host.make_stale();
+        self.disk.iter_mut().for_each(DiskSide::make_stale);
         self.endpoints.values_mut().for_each(|endpoint| endpoint.outbox.make_stale());
     }
 
     /// Whose turn it is to be compared.
     fn turn(&mut self) {
-        let turn = self.pace.take(1 + self.endpoints.len(), Instant::now(), rand::random());
-        match turn.checked_sub(1).and_then(|position| self.endpoints.values_mut().nth(position)) {
-            Some(endpoint) => endpoint.outbox.ask_comparison(),
-            None => self.host.ask_comparison(),
+        let own = 1 + usize::from(self.disk.is_some());
+        let turn = self.pace.take(own + self.endpoints.len(), Instant::now(), rand::random());
+        let outboxes = std::iter::once(&mut self.host);
+        let outboxes = outboxes.chain(self.disk.iter_mut().map(|disk| &mut disk.outbox));
+        let mut outboxes = outboxes.chain(self.endpoints.values_mut().map(|endpoint| &mut endpoint.outbox));
+        if let Some(outbox) = outboxes.nth(turn) {
+            outbox.ask_comparison();
         }
     }
 
@@ -317,6 +340,10 @@ impl Reporter {
             resyncs.inc_by(u64::from(overflowed));
         };
         collect(&mut self.host, &*self.arenas);
+        if let Some(side) = &mut self.disk {
+            side.begin();
+            collect(&mut side.outbox, &*side.disk);
+        }
         for endpoint in self.endpoints.values_mut() {
             collect(&mut endpoint.outbox, &*endpoint.attached.device);
         }
@@ -336,17 +363,25 @@ impl Reporter {
     }
 
     async fn join(&mut self) -> Result<(), MetadataError> {
-        if !self.host.is_stale() {
+        if !self.host.is_stale() && self.disk.as_ref().is_none_or(|disk| !disk.is_stale()) {
             return Ok(());
         }
         self.metrics.resyncs.grant.inc();
         let joined = self.metadata.join(&self.node, self.deadline).await?;
         self.lease.send_replace(Some(joined.lease));
         let host = HolderKey::Node { node: self.node.id.clone(), tier: Tier::Host };
-        if let Some(grant) = joined.grants.into_iter().find(|grant| grant.key == host) {
+        let mut grants = joined.grants;
+        if let Some(position) = grants.iter().position(|grant| grant.key == host) {
+            let grant = grants.swap_remove(position);
             let held = everything(&*self.arenas);
             tracing::info!(holder = %grant.holder, generation = %grant.generation, blocks = held.len(), "joined");
             self.host.start(grant, held);
+        }
+        if let Some(side) = &mut self.disk {
+            let disk = HolderKey::Node { node: self.node.id.clone(), tier: Tier::Disk };
+            side.make_stale();
+            side.waiting = grants.into_iter().find(|grant| grant.key == disk);
+            side.begin();
         }
         Ok(())
     }
@@ -390,6 +425,7 @@ impl Reporter {
     /// Sends one batch. `false` when there was nothing to send.
     async fn send(&mut self) -> Result<bool, MetadataError> {
         let outboxes = std::iter::once((Tier::Host, &mut self.host));
+        let outboxes = outboxes.chain(self.disk.iter_mut().map(|disk| (Tier::Disk, &mut disk.outbox)));
         let devices = self.endpoints.values_mut().map(|endpoint| (Tier::Device, &mut endpoint.outbox));
         let mut reports = Vec::new();
         let (mut senders, mut room) = (Vec::new(), CALL_WEIGHT_MAX);
@@ -421,8 +457,10 @@ impl Reporter {
     async fn compare(&mut self) -> Result<Next, MetadataError> {
         let devices = self.endpoints.values_mut();
         let devices = devices.map(|endpoint| (&mut endpoint.outbox, &*endpoint.attached.device as &dyn Held));
+        let disk = self.disk.iter_mut().map(|side| (&mut side.outbox, &*side.disk as &dyn Held));
         let mut next = Next::WhenSomethingHappens;
-        for (outbox, held) in std::iter::once((&mut self.host, &*self.arenas as &dyn Held)).chain(devices) {
+        let own = std::iter::once((&mut self.host, &*self.arenas as &dyn Held)).chain(disk);
+        for (outbox, held) in own.chain(devices) {
             match compare(&self.metadata, outbox, held, self.deadline, &self.metrics).await? {
                 Compared::Repairing => next = Next::Now,
                 Compared::Early if next != Next::Now => next = Next::Later,
@@ -437,7 +475,10 @@ impl Reporter {
         let devices = self.endpoints.values().map(|endpoint| endpoint.outbox.found());
         let devices = devices.fold((0, 0), |sum, found| (sum.0 + found.blocks, sum.1 + found.partitions));
         let host = self.host.found();
-        for (tier, (blocks, partitions)) in [(Tier::Host, (host.blocks, host.partitions)), (Tier::Device, devices)] {
+        let disk = self.disk.as_ref().map(|disk| disk.outbox.found());
+        let disk = disk.map(|found| (Tier::Disk, (found.blocks, found.partitions)));
+        let others = [(Tier::Host, (host.blocks, host.partitions)), (Tier::Device, devices)];
+        for (tier, (blocks, partitions)) in others.into_iter().chain(disk) {
             let set = |gauge: &IntGaugeVec, value| {
                 gauge.with_label_values(&[tier.as_str()]).set(i64::try_from(value).unwrap_or(i64::MAX));
             };
@@ -458,6 +499,30 @@ impl Reporter {
             Ok(Ok(())) => tracing::info!("left the roster"),
             Ok(Err(error)) => tracing::warn!(%error, "could not leave the roster: the lease will end it"),
             Err(_) => tracing::warn!(?within, "could not leave the roster in time: the lease will end it"),
+        }
+    }
+}
+
+impl DiskSide {
+    /// Whether a grant is missing.
+    fn is_stale(&self) -> bool {
+        self.outbox.is_stale() && self.waiting.is_none()
+    }
+
+    fn make_stale(&mut self) {
+        self.outbox.make_stale();
+        self.waiting = None;
+    }
+
+    /// Once it is known what is on disk, all of it is reported.
+    fn begin(&mut self) {
+        if self.disk.phase() == Phase::Opening {
+            return;
+        }
+        if let Some(grant) = self.waiting.take() {
+            let held = everything(&*self.disk);
+            tracing::info!(holder = %grant.holder, blocks = held.len(), "disk tier listed");
+            self.outbox.start(grant, held);
         }
     }
 }

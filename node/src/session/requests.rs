@@ -20,7 +20,7 @@ use crate::report::DeviceHeld;
 /// Slots that one engine may have reserved: 4,096. Its client reserves 256 at a time.
 const RESERVED_MAX: usize = 4096;
 
-/// Loads of one engine that may wait for peers: 256, more than a batch has requests. A load beyond is served what is here.
+/// Loads of one engine that may wait for the disk or for peers: 256, more than a batch has requests. A load beyond is served what is here.
 const WAITING_LOADS_MAX: usize = 256;
 
 /// What one engine has of an arena.
@@ -144,9 +144,10 @@ impl Engine {
 /// The answer to a load; its pins go to the engine.
 fn loaded(shared: &Shared, ledger: &Mutex<Option<Ledger>>, run: Vec<(PinnedBlock, Source)>, asked: usize) -> ToEngine {
     let metrics = &shared.metrics;
-    let from_peers = run.iter().filter(|(_, source)| *source == Source::Peer).count();
-    metrics.loaded_peer_blocks.inc_by(from_peers as u64);
-    metrics.loaded_host_blocks.inc_by((run.len() - from_peers) as u64);
+    let from = |wanted| run.iter().filter(|(_, source)| *source == wanted).count() as u64;
+    metrics.loaded_host_blocks.inc_by(from(Source::Host));
+    metrics.loaded_disk_blocks.inc_by(from(Source::Disk));
+    metrics.loaded_peer_blocks.inc_by(from(Source::Peer));
     metrics.missed_blocks.inc_by((asked - run.len()) as u64);
     let blocks = match ledger.lock().as_mut() {
         Some(ledger) => {

@@ -11,6 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 use weft_attach::{BorrowError, Region, RegionError, SlotIndex, SlotReader, SlotRef, SlotWriter};
 use weft_types::{BlockHash, Checksum, Contract};
 
+use crate::disk::Candidate;
 use crate::{Cleared, HostTier, LeasedKeys, Lru, MemoryShare, Pinned, Reservation};
 
 /// Bytes that are faulted in before their slots are offered: 64 MiB, some 20 ms of work, so that a node takes its first
@@ -167,6 +168,13 @@ impl Arena {
         reservations.into_iter().map(|reservation| self.writer(reservation)).collect()
     }
 
+    /// Pins up to `max` blocks that a tier below should have: see [`HostTier::offers`].
+    #[must_use]
+    pub fn offers(self: &Arc<Self>, max: usize) -> Vec<(Candidate, PinnedBlock)> {
+        let offers = self.tier().offers(max);
+        offers.into_iter().map(|offer| (offer.candidate, self.guard(offer.pinned))).collect()
+    }
+
     fn writer(self: &Arc<Self>, reservation: Reservation) -> Option<ReservedSlot> {
         let Reservation::Granted(slot) = reservation else { return None };
         match self.region.write(slot.slot) {
@@ -266,6 +274,11 @@ impl ReservedSlot {
     /// They do not fit: the number of bytes that would.
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), usize> {
         self.writer.as_mut().map_or(Err(0), |writer| writer.write_at(offset, bytes))
+    }
+
+    /// Its bytes, to write; whatever they are, until it is committed.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.writer.as_deref_mut().unwrap_or_default()
     }
 
     /// The block is written: it can be found from now on. It comes back pinned, so that it is still there when whoever

@@ -34,4 +34,4 @@ pub use budget::{BudgetError, MemoryBudget, MemoryShare};
 pub use changes::{ChangeLog, TierChange};
 pub use ledger::{Ledger, LedgerError};
 pub use policy::{EvictionPolicy, Lru};
-pub use tier::{Cleared, Held, HostTier, LeasedKeys, Pinned, Reservation, SlotError};
+pub use tier::{Cleared, Held, HostTier, LeasedKeys, Offer, Pinned, Reservation, SlotError};

@@ -20,6 +20,9 @@ pub trait EvictionPolicy: fmt::Debug + Send {
 
     /// The next slot to go, among those for which `evictable` holds. It stays until it is removed.
     fn victim(&mut self, evictable: &dyn Fn(SlotIndex) -> bool) -> Option<SlotIndex>;
+
+    /// The `max` slots that would go next, were all of them evictable, in that order.
+    fn coldest(&self, max: usize, each: &mut dyn FnMut(SlotIndex));
 }
 
 /// Least recently used first: a list threaded through a table, all operations in constant time but for pinned blocks met
@@ -91,6 +94,17 @@ impl EvictionPolicy for Lru {
         }
         None
     }
+
+    fn coldest(&self, max: usize, each: &mut dyn FnMut(SlotIndex)) {
+        let (ends, mut at) = (self.ends(), self.ends());
+        for _ in 0..max {
+            at = self.links[at as usize].newer;
+            if at == ends {
+                return;
+            }
+            each(SlotIndex(at));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -103,6 +117,9 @@ mod tests {
         (0..4).for_each(|slot| lru.insert(SlotIndex(slot)));
         lru.touch(SlotIndex(0));
         assert_eq!(lru.victim(&|_| true), Some(SlotIndex(1)));
+        let mut coldest = Vec::new();
+        lru.coldest(9, &mut |slot| coldest.push(slot.0));
+        assert_eq!(coldest, [1, 2, 3, 0]);
         assert_eq!(lru.victim(&|slot| slot != SlotIndex(1)), Some(SlotIndex(2)));
         lru.remove(SlotIndex(2));
         assert_eq!(lru.victim(&|_| true), Some(SlotIndex(3)), "slot 1 was pinned and is recent now");

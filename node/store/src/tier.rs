@@ -3,7 +3,9 @@
 //! Slots are counted here, not mapped: [`crate::Arena`] puts memory behind them. Callers give back only what they took (a
 //! [`crate::Ledger`] makes sure of it for engines); what is out of step is refused, never absorbed.
 
-use std::collections::HashSet;
+mod offers;
+
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -95,7 +97,11 @@ pub struct HostTier {
     leased: Arc<LeasedKeys>,
     /// Complete blocks that may not be evicted now: pinned, leased, or both.
     kept: usize,
+    /// Blocks that a tier below should have; `None`: there is none. Those that left meanwhile are in it still.
+    earned: Option<VecDeque<SlotRef>>,
 }
+
+pub use self::offers::Offer;
 
 /// Blocks that leases pin, as metadata knows them.
 pub type LeasedKeys = HashSet<IndexKey>;
@@ -107,6 +113,10 @@ struct Slot {
     pins: u32,
     /// A lease keeps it from eviction; of a complete block only.
     leased: bool,
+    /// It was asked for since it was stored, or was to be stored again.
+    used: bool,
+    /// It was offered to the tier below because it is about to make room.
+    offered: bool,
     state: State,
 }
 
@@ -124,7 +134,15 @@ impl HostTier {
     /// at everything is cheaper.
     #[must_use]
     pub fn new(slots: u32, policy: Box<dyn EvictionPolicy>) -> Self {
-        let vacant = Slot { block: BlockHash::ROOT, generation: 0, pins: 0, leased: false, state: State::Free };
+        let vacant = Slot {
+            block: BlockHash::ROOT,
+            generation: 0,
+            pins: 0,
+            leased: false,
+            used: false,
+            offered: false,
+            state: State::Free,
+        };
         Self {
             slots: vec![vacant; slots as usize],
             blocks: HashMap::new(),
@@ -136,6 +154,7 @@ impl HostTier {
             held: Held::default(),
             leased: Arc::default(),
             kept: 0,
+            earned: None,
         }
     }
 
@@ -152,14 +171,16 @@ impl HostTier {
 
     /// A slot to write a block into; the coldest block that nobody needs makes room.
     pub fn reserve(&mut self, block: &BlockHash) -> Reservation {
-        if let Some(slot) = self.blocks.get(block) {
-            let complete = matches!(self.slots[slot.index()].state, State::Complete(_));
-            return if complete { Reservation::Present } else { Reservation::Pending };
+        if let Some(slot) = self.blocks.get(block).copied() {
+            let State::Complete(_) = self.slots[slot.index()].state else { return Reservation::Pending };
+            self.used(slot);
+            return Reservation::Present;
         }
         let Some(index) = self.take_slot() else { return Reservation::Full };
         let slot = &mut self.slots[index.index()];
         slot.generation = slot.generation.wrapping_add(1);
         slot.block = *block;
+        (slot.used, slot.offered) = (false, false);
         slot.state = State::Reserved;
         self.held.reserved += 1;
         self.blocks.insert(*block, index);
@@ -226,7 +247,10 @@ impl HostTier {
     /// Pins the longest leading run of a prefix that is here, and touches it.
     pub fn pin_leading(&mut self, prefix: &[BlockHash]) -> Vec<Pinned> {
         let run: Vec<_> = prefix.iter().map_while(|block| self.pin(block)).collect();
-        run.iter().rev().for_each(|pinned| self.policy.touch(pinned.slot.slot));
+        for pinned in run.iter().rev() {
+            self.used(pinned.slot.slot);
+            self.touched(pinned.slot.slot);
+        }
         run
     }
 
@@ -255,12 +279,17 @@ impl HostTier {
     /// A prefix was used. Touched from its end, so that its front stays longest.
     pub fn touch(&mut self, prefix: &[BlockHash]) {
         for block in prefix.iter().rev() {
-            if let Some(slot) = self.blocks.get(block)
+            if let Some(slot) = self.blocks.get(block).copied()
                 && matches!(self.slots[slot.index()].state, State::Complete(_))
             {
-                self.policy.touch(*slot);
+                self.touched(slot);
             }
         }
+    }
+
+    fn touched(&mut self, slot: SlotIndex) {
+        self.policy.touch(slot);
+        self.slots[slot.index()].offered = false;
     }
 
     /// Removes a complete block: it can be found no more; its slot is freed at once, or with its last pin. `false` if it
@@ -314,6 +343,7 @@ impl HostTier {
                 slot.leased = true;
                 self.held.leased += 1;
                 self.kept += usize::from(slot.pins == 0);
+                self.earn(index);
             }
             (true, false) => {
                 slot.leased = false;

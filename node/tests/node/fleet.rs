@@ -42,6 +42,10 @@ impl Fleet {
         })
     }
 
+    pub(crate) fn path(&self, number: usize) -> &std::path::Path {
+        self.hosts[number].path()
+    }
+
     fn identity(&self, role: &str, name: &str) -> IdentityFiles {
         let issued = self.ca.issue(role, name, 1).unwrap();
         let write = |file: &str, text: &str| {

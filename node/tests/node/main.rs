@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a world that cannot be built fails the test")]
 
+mod disk;
 mod engines;
 mod fleet;
 mod metadata;

@@ -217,6 +217,11 @@ pub(crate) fn host(node: &str) -> HolderKey {
     HolderKey::Node { node: node.parse().unwrap(), tier: Tier::Host }
 }
 
+/// The disk tier of a node.
+pub(crate) fn disk(node: &str) -> HolderKey {
+    HolderKey::Node { node: node.parse().unwrap(), tier: Tier::Disk }
+}
+
 /// The device tier of an engine.
 pub(crate) fn device(endpoint: &str) -> HolderKey {
     HolderKey::Device { endpoint: endpoint.parse().unwrap(), rank: 0 }

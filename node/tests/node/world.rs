@@ -21,16 +21,24 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A host: a directory for its node's socket and state.
 pub(crate) struct Host {
-    directory: TempDir,
+    path: PathBuf,
+    /// `None`: the process that started this one removes it.
+    _directory: Option<TempDir>,
 }
 
 impl Host {
     pub(crate) fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
+        let directory = tempfile::tempdir().unwrap();
+        Self { path: directory.path().to_owned(), _directory: Some(directory) }
+    }
+
+    /// The host whose node has this socket.
+    pub(crate) fn of(socket: &Path) -> Self {
+        Self { path: socket.parent().unwrap().parent().unwrap().to_owned(), _directory: None }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.directory.path()
+        &self.path
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -60,7 +68,7 @@ impl Host {
         NodeClient::attach(attach_config(&self.socket(), name)).await.unwrap()
     }
 
-    /// Runs an ignored test of this binary as an engine process.
+    /// Runs an ignored test of this binary as a process of its own.
     pub(crate) fn process(&self, test: &str) -> Child {
         Command::new(std::env::current_exe().unwrap())
             .args(["--exact", test, "--ignored", "--nocapture"])
@@ -116,6 +124,8 @@ pub(crate) fn hash(number: u32) -> BlockHash {
     let mut bytes = [0x5a; BlockHash::LEN];
     // In front, so that index keys differ too.
     bytes[..4].copy_from_slice(&number.to_le_bytes());
+    // And what is told apart by a part of a hash only.
+    bytes[8..12].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_le_bytes());
     BlockHash::from_bytes(bytes)
 }
 

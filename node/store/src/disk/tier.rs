@@ -219,19 +219,19 @@ impl DiskTier {
         self.index().remove(block)
     }
 
-    /// What changed since this was last called; `None` when that was too much to keep, and [`DiskTier::blocks`] has to be
+    /// What changed since this was last called; `None` when that was too much to keep, and [`DiskTier::cut`] has to be
     /// asked.
     #[must_use]
     pub fn take_changes(&self) -> Option<Vec<TierChange>> {
         self.index.lock().changes().take()
     }
 
-    /// Every block. Changes up to now are taken by it.
-    #[must_use]
-    pub fn blocks(&self) -> Vec<BlockHash> {
+    /// Gives every block to `each`, and takes the changes that led there as [`DiskTier::take_changes`] does: both as of one
+    /// moment.
+    pub fn cut(&self, each: impl FnMut(BlockHash)) -> Option<Vec<TierChange>> {
         let mut index = self.index.lock();
-        index.changes().take();
-        index.blocks().collect()
+        index.blocks().for_each(each);
+        index.changes().take()
     }
 
     /// In numbers.
@@ -286,6 +286,16 @@ impl DiskTier {
 impl fmt::Debug for DiskTier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DiskTier").field("device", &self.device).field("held", &self.held()).finish_non_exhaustive()
+    }
+}
+
+impl DiskOptions {
+    /// Whether the sizes make a store.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn check(&self) -> Result<(), DiskError> {
+        cut(self).map(|_| ())
     }
 }
 

@@ -41,6 +41,50 @@ fn a_chain_that_is_used_is_evicted_from_its_end() {
     assert_eq!(left, [true, true, false], "4 was colder than the chain, then the chain lost its end");
 }
 
+/// Blocks that are offered, by their byte, with whether they were used.
+fn offered(tier: &mut HostTier, max: usize) -> Vec<(u8, bool)> {
+    let offers = tier.offers(max);
+    offers.iter().for_each(|offer| tier.unpin(offer.pinned.slot).unwrap());
+    offers.iter().map(|offer| (offer.candidate.block.as_bytes()[0], offer.candidate.used)).collect()
+}
+
+/// Asks for blocks.
+fn load(tier: &mut HostTier, blocks: &[u8]) {
+    let prefix: Vec<_> = blocks.iter().map(|byte| hash(*byte)).collect();
+    tier.pin_leading(&prefix).iter().for_each(|pinned| tier.unpin(pinned.slot).unwrap());
+}
+
+#[test]
+fn blocks_are_offered_once_they_are_used_and_before_they_make_room() {
+    let mut tier = tier(4);
+    store(&mut tier, &[1, 2, 3]);
+    load(&mut tier, &[2]);
+    assert_eq!(offered(&mut tier, 9), [], "there is no tier below");
+    tier.make_offers();
+    load(&mut tier, &[3, 2]);
+    assert_eq!(offered(&mut tier, 9), [(3, true)], "2 was used before anybody wanted to know");
+    assert_eq!(offered(&mut tier, 9), []);
+    tier.touch(&[hash(1)]);
+    tier.touch(&[hash(3), hash(2)]);
+    store(&mut tier, &[4]);
+    assert_eq!(offered(&mut tier, 0), []);
+    assert_eq!(offered(&mut tier, 9), [(1, false)], "no slot is free, 1 goes next, and was put in order only");
+    assert_eq!(offered(&mut tier, 9), [], "each once");
+    store(&mut tier, &[5]);
+    assert_eq!(offered(&mut tier, 9), [(2, true)]);
+    assert_eq!(tier.reserve(&hash(4)), Reservation::Present);
+    assert_eq!(offered(&mut tier, 9), [(4, true)], "it was to be stored again");
+    store(&mut tier, &[6]);
+    assert_eq!(offered(&mut tier, 9), [(3, true)]);
+    tier.touch(&[hash(3)]);
+    store(&mut tier, &[7]);
+    assert_eq!(offered(&mut tier, 9), [(5, false)]);
+    tier.set_leased([hash(7).index_key()].into_iter().collect::<HashSet<_>>().into());
+    tier.review_leases(0..9);
+    let offers = tier.offers(9);
+    assert!(offers[0].candidate.leased && offers[0].candidate.block == hash(7));
+}
+
 #[test]
 fn clearing_takes_what_is_complete_and_not_kept_step_by_step() {
     let mut tier = tier(6);
