@@ -10,10 +10,10 @@ STEPS ?=
 # Anything else for `weft up`: make up ARGS='--requests 500 --speed 2'
 ARGS ?=
 
-.PHONY: help up test sim verify fix chart crash bench deny doc setup
+.PHONY: help up test sim verify fix chart containers crash bench deny doc setup
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 up: setup ## build weft, start a cluster on loopback, replay a workload with and without it
 	@echo "Building weft (release; the first time takes a few minutes) ..."
@@ -36,9 +36,18 @@ fix: ## format, and apply what clippy can
 	$(CARGO) fmt --all
 	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 
-chart: ## the chart: helm, schemas of Kubernetes, alerts (gets what it needs into target/chart)
+chart: setup ## the chart: helm, schemas of Kubernetes, alerts, dashboards over real processes (gets what it needs into target/chart)
+	@command -v promtool >/dev/null || { echo "Installing Prometheus ..."; apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus >/dev/null; }
 	tests/chart/tools.sh target/chart
-	target/chart/venv/bin/pytest -q -p no:cacheprovider tests/chart
+	$(CARGO) build --locked -p weft
+	WEFT=target/debug/weft target/chart/venv/bin/pytest -q -p no:cacheprovider tests/chart
+
+containers: setup ## the chart's pods in docker: restarted in turn, the leader killed, under load (needs root and docker)
+	@docker info >/dev/null 2>&1 || { echo "needs a docker that answers: apt-get install docker.io iptables, then run dockerd"; exit 1; }
+	tests/chart/tools.sh target/chart
+	$(CARGO) build --locked -p weft
+	deploy/image/build.sh --binary target/debug/weft --tag weft:dev
+	target/chart/venv/bin/python tests/containers/rolling.py --image weft:dev
 
 crash: setup ## the metadata log on a lying device, thousands of seeds; kill a process that writes to the disk tier, thousands of times
 	WEFT_LOG_SEEDS=$(or $(ROUNDS),3000) $(CARGO) test --locked -p weft-metadata --lib log::crash_test

@@ -93,6 +93,8 @@ family! {
         leader: IntGauge = gauge("weft_metadata_leader");
         /// Raft term.
         term: IntGauge = gauge("weft_metadata_term");
+        /// Voters that the group agreed on, as this member knows it.
+        voters: IntGauge = gauge("weft_metadata_voters");
         /// Reports folded into entries while this member led.
         reports: IntCounter = counter("weft_metadata_reports_total");
         /// Entries that they were folded into.
@@ -130,6 +132,7 @@ impl Metrics {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.leader.set(i64::from(leads));
         self.term.set(number(raft.current_term));
+        self.voters.set(number(raft.membership_config.membership().voter_ids().count() as u64));
         self.last_log_index.set(number(raft.last_log_index.unwrap_or(0)));
     }
 

@@ -91,6 +91,7 @@ impl Fabric {
     ) -> Result<Self, BindError> {
         let endpoint = socket::bind(addr, tuning, identity)?;
         let local_addr = endpoint.local_addr().map_err(|source| BindError::Io { addr, source })?;
+        metrics.certified_until(identity.ends);
         let core = Core {
             endpoint,
             identity: identity.clone(),

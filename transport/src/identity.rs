@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
-use crate::peer::{NotAWeftCertificate, Peer};
+use crate::peer::{self, NotAWeftCertificate, Peer};
 use crate::tls;
 
 /// A process's certificate chain and key, and the CA it trusts. Made from PEM texts and checked whole, so that a wrong
@@ -20,6 +20,8 @@ use crate::tls;
 pub struct Identity {
     /// Who our certificate says we are.
     pub me: Peer,
+    /// When our certificate ends, in seconds since 1970.
+    pub(crate) ends: i64,
     pub(crate) provider: Arc<CryptoProvider>,
     pub(crate) certified: Arc<CertifiedKey>,
     pub(crate) roots: Arc<RootCertStore>,
@@ -80,7 +82,7 @@ impl Identity {
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
             .map_err(|source| IdentityError::Pem { what: "private key", source })?;
         let reset_secret = blake3::derive_key("weft 2026-11 stateless reset", key.secret_der());
-        let me = Peer::from_certificate(&chain[0])?;
+        let (me, ends) = (Peer::from_certificate(&chain[0])?, peer::end_of(&chain[0])?);
         let provider = tls::provider();
 
         let mut roots = RootCertStore::empty();
@@ -96,7 +98,7 @@ impl Identity {
             .map_err(|source| IdentityError::Untrusted { me: me.clone(), source })?;
 
         let certified = CertifiedKey::from_der(chain, key, &provider).map_err(IdentityError::Key)?;
-        Ok(Self { me, provider, certified: Arc::new(certified), roots, chain_verifier, reset_secret })
+        Ok(Self { me, ends, provider, certified: Arc::new(certified), roots, chain_verifier, reset_secret })
     }
 }
 
@@ -136,6 +138,8 @@ mod tests {
         let identity = Identity::from_pem(&cert, &key, ca.cert_pem()).unwrap();
         assert_eq!((identity.me.role, identity.me.to_string()), (Role::Node, "weft://prod/node/n1".to_owned()));
         assert!(!format!("{identity:?}").contains("Key"), "{identity:?}");
+        let left = identity.ends - i64::try_from(UnixTime::now().as_secs()).unwrap();
+        assert!((24 * 3600 - 60..=24 * 3600).contains(&left), "{left} s of a day");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prometheus::core::Collector;
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use quinn::ConnectionStats;
 
 use crate::profile::Profile;
@@ -25,7 +25,16 @@ pub struct Metrics {
     connections: IntGaugeVec,
     bytes: IntCounterVec,
     lost: IntCounterVec,
+    certificate_end: IntGauge,
 }
+
+/// Kinds of requests.
+const KINDS: [&str; 3] = ["call", "subscribe", "fetch"];
+/// What becomes of an attempt to connect.
+const DIALED: [&str; 3] = ["ok", "refused", "failed"];
+/// Why a peer is refused: [`crate::trust::PeerRefusal::reason`], a role that may not ask that, and one connection too many.
+const REFUSED: [&str; 8] =
+    ["no_certificate", "untrusted", "unnamed", "cluster", "role", "version", "forbidden", "too_many"];
 
 /// Which side opened a connection.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +53,7 @@ impl Metrics {
         let counters = |name: &str, help: &str, labels: &[&str]| {
             add(registry, IntCounterVec::new(Opts::new(format!("weft_transport_{name}"), help), labels))
         };
-        Self {
+        let metrics = Self {
             requests: counters("requests_total", "Requests made to peers, by kind and outcome.", &["kind", "outcome"]),
             served: counters("served_total", "Requests of peers answered, by kind and outcome.", &["kind", "outcome"]),
             dials: counters("dials_total", "Connections attempted, by outcome.", &["outcome"]),
@@ -58,6 +67,41 @@ impl Metrics {
             ),
             bytes: counters("bytes_total", "UDP payload bytes, by profile and direction.", &["profile", "direction"]),
             lost: counters("lost_packets_total", "Packets sent and found lost, by profile.", &["profile"]),
+            certificate_end: add(
+                registry,
+                IntGauge::new(
+                    "weft_transport_certificate_end_timestamp_seconds",
+                    "When our certificate ends, in seconds since 1970; no peer takes it from then on.",
+                ),
+            ),
+        };
+        metrics.begin();
+        metrics
+    }
+
+    /// Says when the certificate in use ends.
+    pub(crate) fn certified_until(&self, seconds: i64) {
+        self.certificate_end.set(seconds);
+    }
+
+    /// Every series from the start, at zero: one that appears with its first event has no rate at that event.
+    fn begin(&self) {
+        for kind in KINDS {
+            self.requests.with_label_values(&[kind, "ok"]);
+            self.served.with_label_values(&[kind, "ok"]);
+        }
+        for outcome in DIALED {
+            self.dials.with_label_values(&[outcome]);
+        }
+        for reason in REFUSED {
+            self.refused.with_label_values(&[reason]);
+        }
+        for profile in [Profile::Control, Profile::Bulk] {
+            self.lost.with_label_values(&[profile.as_str()]);
+            for direction in ["in", "out"] {
+                self.connections.with_label_values(&[profile.as_str(), direction]);
+                self.bytes.with_label_values(&[profile.as_str(), direction]);
+            }
         }
     }
 

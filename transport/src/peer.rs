@@ -58,6 +58,13 @@ impl fmt::Display for Peer {
     }
 }
 
+/// When a certificate ends, in seconds since 1970.
+pub(crate) fn end_of(der: &[u8]) -> Result<i64, NotAWeftCertificate> {
+    let not = |error| NotAWeftCertificate { found: format!("not a certificate ({error})") };
+    let (_, cert) = X509Certificate::from_der(der).map_err(not)?;
+    Ok(cert.validity().not_after.timestamp())
+}
+
 /// What a certificate claims, for a log line about one that is not trusted.
 pub(crate) fn claim(der: &[u8]) -> String {
     let Ok((_, cert)) = X509Certificate::from_der(der) else { return "something that is not a certificate".to_owned() };
