@@ -134,6 +134,9 @@ impl Metrics {
             gauge.with_label_values(&[Tier::Host.as_str()]).set(0);
             Ok::<_, prometheus::Error>(gauge)
         };
+        let repaired =
+            family("weft_node_repaired_blocks_total", "Blocks that a repair put right in the directory.", "tier")?;
+        repaired.with_label_values(&[Tier::Host.as_str()]);
         let divergence = Divergence {
             blocks: gauge(
                 "weft_node_divergence_blocks",
@@ -143,11 +146,7 @@ impl Metrics {
                 "weft_node_divergence_partitions",
                 "Partitions of 4,096 in which the last comparison found a difference.",
             )?,
-            repaired: family(
-                "weft_node_repaired_blocks_total",
-                "Blocks that a repair put right in the directory.",
-                "tier",
-            )?,
+            repaired,
         };
         Ok(Self {
             divergence,

@@ -35,6 +35,7 @@ ENDPOINT = {
         "id": {"type": "string", "minLength": 1},
         "url": {"type": "string", "pattern": "^http://"},
         "models": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        "cache_salt": {"type": "boolean"},
     },
     "required": ["id", "url", "models"],
     "additionalProperties": False,

@@ -1,5 +1,7 @@
 """What the rendered objects have to be, in every layout."""
 
+import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -155,3 +157,26 @@ def test_the_ca_of_cert_manager_is_one_that_weft_takes():
     assert volume["secretName"] == ca["secretName"]
     assert {item["key"]: item["path"] for item in volume["items"]} == {"tls.crt": "ca.pem", "tls.key": "ca.key"}
     assert "Job/weft-ca" not in objects
+
+
+def test_the_binary_takes_what_is_rendered(layout, tmp_path):
+    weft = os.environ.get("WEFT")
+    if not weft:
+        pytest.skip("set WEFT to a built weft, as `make chart` does")
+    roles = [name for name in layout if name.split("/")[0] in ("StatefulSet", "DaemonSet", "Deployment")]
+    assert roles
+    for name in roles:
+        container = layout[name]["spec"]["template"]["spec"]["containers"][0]
+        config = layout["ConfigMap/" + name.split("/")[1]]["data"]["weft.toml"]
+        file = tmp_path / "weft.toml"
+        # Names of Services are known inside of Kubernetes only.
+        file.write_text(re.sub(r"[\w.-]+[.]svc:", "127.0.0.1:", config))
+        known = {"MEMBER": "1", "POD_IP": "127.0.0.1", "NODE_NAME": "10", "POD_NAME": "router-x"}
+        known["POD_IP"] = "::1" if "[$(POD_IP)]" in " ".join(container["args"]) else known["POD_IP"]
+        args = [re.sub(r"\$\((\w+)\)", lambda found: known[found[1]], arg) for arg in container["args"]]
+        args = [arg.replace("/etc/weft/weft.toml", str(file)).replace("/identity/", "/nowhere/") for arg in args]
+        sets = [f"--set=state_dir={tmp_path}/state", "--set=host_memory=1MiB"] if name.startswith("DaemonSet/") else []
+        done = subprocess.run([weft, *args, *sets], capture_output=True, text=True, timeout=30)
+        # All was understood: the first thing it misses is what only a pod has.
+        said = done.stdout + done.stderr
+        assert done.returncode == 78 and "cannot read /nowhere/" in said, f"{name}: {said}"

@@ -45,7 +45,7 @@ class World:
             "tls": {"mode": "existingSecret", "secretName": "ca"},
             "log": {"format": "text"},
             "node": {"hostMemory": "64MiB", "overhead": "192MiB"},
-            "router": {"indexMemory": "128MiB",
+            "router": {"indexMemory": "128MiB", "keyless": True,
                        "models": [{"name": "sim-8b", "volume": {"hostPath": {"path": "/model"}}}]},
         }
         file = folder / "values.json"
@@ -84,9 +84,10 @@ class World:
         """An engine's pod is its user's: it mounts the socket folder of its host and runs as root, as vLLM's image does."""
         name, address = f"weft-containers-engine-{number}", f"{SUBNET}.{40 + number}"
         socket = self.folder / f"hosts/host-{number}/run/weft"
+        # Too little device memory for all conversations, so that the node is asked.
         sets = {
             "endpoint": f"engine-{number}", "addr": f"{address}:8000", "url": f"http://{address}:8000",
-            "model_folder": "/model", "node_socket": "/run/weft/node.sock", "device_tokens": "6000",
+            "model_folder": "/model", "node_socket": "/run/weft/node.sock", "device_tokens": "3000",
             "pace.prefill_tokens_per_s": "20000",
         }
         docker("run", "-d", "--name", name, "--network", NETWORK, "--ip", address, "--user", "0:0", "--volume",
@@ -137,11 +138,6 @@ class Load:
             self.failed.append(f"{time.strftime('%H:%M:%S')} {router}: {error!r}")
         finally:
             connection.close()
-
-
-def state(pod: Pod) -> dict:
-    with urllib.request.urlopen(f"http://{pod.address}:{pod.port('admin')}/state", timeout=5) as answer:
-        return json.load(answer)
 
 
 def metric(pod: Pod, sample: str) -> float:
@@ -229,6 +225,10 @@ class Scenario:
     def drain_a_node(self) -> None:
         self.nodes[0].stop()
 
+    def use_the_other_node(self) -> None:
+        for what in ("weft_node_stored_blocks_total", 'weft_node_loaded_blocks_total{source="host"}'):
+            await_that(f"{what} over 0: the engine of the restarted node stores and loads", lambda: metric(self.nodes[1], what))
+
     def run(self) -> None:
         self.install()
         self.phase("quiet", lambda: await_that("a first hundred", lambda: self.load.count >= 100 or self.load.failed))
@@ -237,12 +237,8 @@ class Scenario:
         self.phase("every node restarted", self.restart_nodes)
         self.phase("the router replaced", self.replace_router)
         self.phase("a node drained for good", self.drain_a_node)
+        self.phase("the other node used", self.use_the_other_node)
         self.load.stop()
-        if not state(self.nodes[1])["engines"]:
-            raise RuntimeError("the engine of the restarted node did not attach again")
-        for what in ("weft_node_stored_blocks_total", 'weft_node_loaded_blocks_total{source="host"}'):
-            if metric(self.nodes[1], what) == 0:
-                raise RuntimeError(f"{what} is 0 since the node's restart: the engine goes on without it")
         print(f"{self.load.count} requests, none failed")
 
 

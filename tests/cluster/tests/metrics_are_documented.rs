@@ -12,8 +12,8 @@ use weft_cluster_tests::{Cluster, get};
 
 const HEAD: &str = "# Metrics\n\n\
     Every process exports them on its admin port, at `/metrics`. Each series is there from the start, at zero, unless its labels\n\
-    say otherwise. Times are in seconds, sizes in bytes; histograms come with `_bucket`, `_sum` and `_count`. No label ever holds a\n\
-    prompt, a key, a request or a tenant.\n\n\
+    say otherwise. Times are in seconds, sizes in bytes; histograms come with `_bucket`, `_sum` and `_count`. No label holds a\n\
+    prompt, a key or a request, and one holds a tenant only where `keys.counted_tenants` asks for it.\n\n\
     This page is made from running processes; `tests/cluster/tests/metrics_are_documented.rs` says how.\n";
 
 /// Labels that say which sample of a family it is, and not whose.
