@@ -59,6 +59,7 @@ def quantiles(metric: str) -> dict[str, str]:
     return {f"p{round(share * 100)}": quantile(share, metric) for share in (0.5, 0.9, 0.99)}
 
 
+NO_DISK = "no node has a disk tier"
 BOARDS = {
     "overview": ("weft / Overview", [
         Panel("Prompt tokens expected in a cache", "percentunit", {
@@ -101,6 +102,10 @@ BOARDS = {
         Panel("Reports that wait", "short", {"{{pod}}{{instance}}": gauge("weft_node_waiting_reports", "max", PROCESS)}),
         Panel("Blocks listed wrongly", "short", {"{{tier}} {{pod}}{{instance}}": gauge("weft_node_divergence_blocks", "sum", f"tier, {PROCESS}")}, "At the last comparison, which is every minute."),
         Panel("Blocks put right", "short", {"{{tier}}": rate("weft_node_repaired_blocks_total", "tier")}),
+        Panel("Disk tier", "Bps", {"{{what}}": rate("weft_node_disk_bytes_total", "what")}, "Taken in, written for it, written again, read.", may_be_empty=NO_DISK),
+        Panel("Blocks offered to the disk tier", "short", {"{{outcome}}": rate("weft_node_demotions_total", "outcome")}),
+        Panel("Blocks read from the disk tier", "short", {"{{outcome}}": rate("weft_node_promotions_total", "outcome")}),
+        Panel("Written to the device, ever", "bytes", {"{{pod}}{{instance}}": gauge("weft_node_disk_wear_bytes", "max", PROCESS)}, "Against what it is good for.", may_be_empty=NO_DISK),
         Panel("Resyncs", "short", {"{{cause}}": rate("weft_node_resyncs_total", "cause")}),
     ]),
     "transfers": ("weft / Transfers", [

@@ -61,6 +61,7 @@ CASES = {
                    hist("weft_node_fetch_duration_seconds", "0+600x100", "0+600x100", ("1", "2"), **POD), "60m", POD),
     "WeftIndexDiverged": ([series("weft_node_divergence_blocks", "600x60", tier="host", **POD), series("weft_node_divergence_blocks", "600x60", tier="device", **POD)],
                        [series("weft_node_divergence_blocks", "600x60", tier="host", **POD)], "30m", POD),
+    "WeftDiskErrors": ([series("weft_node_disk_errors_total", "0x10 1x60", **POD)], [series("weft_node_disk_errors_total", "1x60", **POD)], "15m", POD),
     "WeftNoEngines": ([series("weft_router_endpoints", "0x60", state="healthy", pod="r-1")], [series("weft_router_endpoints", "0x60", state="healthy", pod="r-1"), series("weft_router_endpoints", "4x60", state="healthy", pod="r-2")], "10m", {}),
     "WeftEnginesOut": ([series("weft_router_endpoints", "1x60", state="out", **POD)], [series("weft_router_endpoints", "0x60", state="out", **POD)], "20m", {}),
     "WeftErrorRatio": ([series("weft_router_requests_total", "0+30x60", outcome="failed", **POD), series("weft_router_requests_total", "0+60x60", outcome="answered", **POD)],

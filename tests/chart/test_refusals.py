@@ -18,6 +18,7 @@ REFUSED = {
     "a route to nowhere": (["router.httpRoute.enabled=true"], "name the Gateway"),
     "fewer at most than at least": (["router.autoscaling.enabled=true", "router.autoscaling.maxReplicas=1"], "is over maxReplicas"),
     "a setting that the chart makes": (["metadata.settings.data=/x"], "the chart sets it itself"),
+    "a disk without a size": (["node.disk.path=/mnt/nvme"], "node.disk.size=2TiB"),
     "an unknown value": (["metadata.replicas=3"], "replicas"),
     "an unknown value at the top": (["metdata.members=3"], "metdata"),
     "a size of Kubernetes": (["node.hostMemory=64Gi"], "hostMemory"),

@@ -70,7 +70,15 @@ def test_only_the_container_that_issues_mounts_the_ca_key(layout):
 def test_host_folders_are_the_nodes_alone(layout):
     for name, spec in layout.pods():
         host = {volume["hostPath"]["path"] for volume in spec.get("volumes", []) if "hostPath" in volume}
-        assert host == ({"/run/weft", "/var/lib/weft"} if name.startswith("DaemonSet/") else set()), name
+        if not name.startswith("DaemonSet/"):
+            assert host == set(), name
+            continue
+        config = tomllib.loads(layout["ConfigMap/" + name.split("/")[1]]["data"]["weft.toml"])
+        assert host == {"/run/weft", "/var/lib/weft"} | ({"/mnt/nvme/weft"} if "disk" in config else set()), name
+        prepare, daemon = spec["initContainers"][0], spec["containers"][0]
+        owned = {mount["mountPath"] for mount in prepare["volumeMounts"]}
+        assert owned == {arg for arg in prepare["args"] if arg.startswith("/")}
+        assert owned <= {mount["mountPath"] for mount in daemon["volumeMounts"]}
 
 
 def test_liveness_is_the_process_only(layout):

@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::process::Command;
 use std::{fs, path};
 
-use weft_cluster_tests::{Cluster, get};
+use weft_cluster_tests::{Cluster, await_that, get, weft};
 
 const HEAD: &str = "# Metrics\n\n\
     Every process exports them on its admin port, at `/metrics`. Each series is there from the start, at zero, unless its labels\n\
@@ -45,20 +46,49 @@ fn families(text: &str) -> BTreeMap<String, Family> {
     families
 }
 
+fn section(text: &mut String, role: &str, families: &BTreeMap<String, Family>) {
+    write!(text, "\n## weft {role}\n\n| metric | kind | labels | meaning |\n|---|---|---|---|\n").unwrap();
+    for (name, Family { help, kind, labels }) in families {
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        writeln!(text, "| `{name}` | {kind} | {} | {help} |", labels.join(", ")).unwrap();
+    }
+}
+
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a switch for the developer, not configuration")]
 fn metrics_docs_are_those_of_running_processes() {
     let cluster = Cluster::start(&[]).unwrap();
     let mut text = HEAD.to_owned();
-    for (role, host, port) in [("metadata", 11, 7401), ("node", 21, 7411), ("router", 31, 7421)] {
-        write!(text, "\n## weft {role}\n\n| metric | kind | labels | meaning |\n|---|---|---|---|\n").unwrap();
-        let (status, exported) = get(&format!("http://{}.{host}:{port}/metrics", cluster.subnet())).unwrap();
+    let exported = |admin: &str| {
+        let (status, exported) = get(&format!("http://{admin}/metrics")).unwrap();
         assert_eq!(status, 200, "{exported}");
-        for (name, Family { help, kind, labels }) in families(&exported) {
-            let labels: Vec<_> = labels.into_iter().map(|label| format!("`{label}`")).collect();
-            writeln!(text, "| `{name}` | {kind} | {} | {help} |", labels.join(", ")).unwrap();
-        }
+        families(&exported)
+    };
+    for (role, host, port) in [("metadata", 11, 7401), ("node", 21, 7411), ("router", 31, 7421)] {
+        section(&mut text, role, &exported(&format!("{}.{host}:{port}", cluster.subnet())));
     }
+
+    // `weft up` has no disk tier.
+    let (folder, admin) = (tempfile::tempdir().unwrap(), format!("{}.29:7411", cluster.subnet()));
+    let inside = |name: &str| folder.path().join(name).display().to_string();
+    let sets = [
+        "name=with-disk".to_owned(),
+        format!("admin={admin}"),
+        format!("socket={}", inside("socket/node.sock")),
+        format!("state_dir={}", inside("state")),
+        format!("disk.path={}", inside("disk")),
+        "disk.size=16MiB".to_owned(),
+    ];
+    let mut node =
+        Command::new(weft()).arg("node").args(sets.iter().map(|set| format!("--set={set}"))).spawn().unwrap();
+    let up = await_that("the node answers", || Ok(get(&format!("http://{admin}/live")).ok()));
+    let (mut with_disk, without) = (exported(&admin), exported(&format!("{}.21:7411", cluster.subnet())));
+    node.kill().unwrap();
+    node.wait().unwrap();
+    up.unwrap();
+    with_disk.retain(|name, _| !without.contains_key(name));
+    section(&mut text, "node with a disk tier, besides", &with_disk);
+
     let path = path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
     if std::env::var("WRITE_METRICS_DOCS").is_ok() {
         fs::write(&path, &text).unwrap();
