@@ -19,6 +19,8 @@ const LADDER: &[(&str, &[&str])] = &[
     ("weft-attach", &[]),
     ("weft-store", &["weft-attach"]),
     ("weft-node-client", &["weft-attach"]),
+    ("weft-events", &[]),
+    ("weft-event-feed", &["weft-events"]),
     (
         "weft-node",
         &["weft-store", "weft-attach", "weft-metadata-client", "weft-index", "weft-transport", "weft-service"],

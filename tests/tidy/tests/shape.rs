@@ -12,7 +12,7 @@ const UNSAFE: &[&str] = &["node/attach", "connectors/native/src/buffer.rs"];
 
 /// Crates without runtime, clock or I/O; each has the stricter clippy.toml.
 const PURE: &[&str] =
-    &["types", "transport/proto", "metadata/index", "metadata/state", "metadata/proto", "router/policy"];
+    &["types", "transport/proto", "metadata/index", "metadata/state", "metadata/proto", "node/events", "router/policy"];
 
 fn sources() -> Vec<(PathBuf, String)> {
     let files = weft_tidy::files().into_iter().filter(|file| file.extension().is_some_and(|kind| kind == "rs"));
