@@ -56,6 +56,8 @@ pub struct Config {
     pub limits: Limits,
     /// Probes of endpoints.
     pub health: HealthConfig,
+    /// Decisions that `weft explain` can be asked about: the last so many, in 32 MiB at most. Default 4096; 0 keeps none.
+    pub explained_requests: usize,
     /// Adds `x-weft-matched-tokens` to answers: how much of the prompt was expected to be cached. It tells a caller about
     /// other callers' prompts, so that it is for benches. Default false.
     pub debug_headers: bool,
@@ -215,6 +217,7 @@ impl Default for Config {
             endpoints: Vec::new(),
             limits: Limits::default(),
             health: HealthConfig::default(),
+            explained_requests: 4096,
             debug_headers: false,
         }
     }

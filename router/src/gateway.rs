@@ -14,13 +14,14 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
-use weft_policy::{Decision, Fleet, Terms};
+use weft_policy::{Fleet, Terms};
 use weft_types::EndpointId;
 
 use crate::answer::{self, Body, Refusal};
 use crate::callers::{Caller, Callers, strip_keys};
 use crate::config::Limits;
 use crate::endpoint::{Change, ENDPOINT_HEADER, Endpoint};
+use crate::explain::{Attempt, Explain, Record};
 use crate::metrics::{Metrics, Outcome};
 use crate::models::{Model, Models, Served};
 use crate::prompt::{Prompt, Prompts, Surface};
@@ -38,6 +39,7 @@ const ATTEMPTS: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Gateway {
     pub(crate) callers: Arc<Callers>,
+    pub(crate) explain: Explain,
     pub(crate) models: ArcSwap<Models>,
     pub(crate) fleet: Arc<Mutex<Fleet>>,
     pub(crate) prompts: Prompts,
@@ -52,6 +54,7 @@ pub(crate) struct Gateway {
 /// A request that was understood and is to be sent.
 struct Routing<'a> {
     id: String,
+    caller: &'a Caller,
     model: &'a Arc<Model>,
     prompt: Prompt,
     streamed: bool,
@@ -159,12 +162,12 @@ impl Gateway {
         let models = self.models.load_full();
         let scan = Scan::of(surface, &head.headers, &body)?;
         let model = named(&models, &scan)?;
-        let prompt = self.prompts.read(surface, model, &body, caller).await?;
+        let prompt = self.prompts.read(surface, model, &body, &scan, caller).await?;
         let id = format!("{:016x}", rand::random::<u64>());
         let salt = Some(caller.salt()).filter(|salt| !salt.is_empty());
         let bodies = Bodies { salted: scan.salted(&body, salt), plain: scan.salted(&body, None) };
         let (streamed, ask) = (scan.stream, ask(head, bodies, &id)?);
-        let routing = Routing { ask, id, model, prompt, streamed, whole };
+        let routing = Routing { ask, id, caller, model, prompt, streamed, whole };
         self.attempt(routing, exchange).await
     }
 
@@ -200,7 +203,7 @@ impl Gateway {
         let mut unanswered = Refusal::NoEndpoint { model: routing.model.name.clone() };
         let mut busy = None;
         while tried.len() < ATTEMPTS {
-            let Some((decision, served)) = self.decide(&routing, &tried, exchange) else { break };
+            let Some((terms, served)) = self.decide(&routing, &tried, exchange) else { break };
             let endpoint = Arc::clone(&served.endpoint);
             let asked = tokio::select! {
                 asked = self.upstream.ask(&endpoint, &routing.ask, served.takes_salt) => asked,
@@ -210,15 +213,17 @@ impl Gateway {
                 Ok(arrived) => {
                     endpoint.answered();
                     let unavailable = unavailable(arrived.head.status);
-                    let routed = routing.answered(endpoint, *decision.terms(), arrived);
+                    let routed = routing.answered(endpoint, terms, arrived);
                     if !unavailable {
                         return Ok(routed);
                     }
+                    exchange.failed(&format!("it answered {}", routed.arrived.head.status));
                     tried.push(routed.endpoint.id.clone());
                     busy = Some(routed);
                 }
                 Err(reason) => {
                     self.endpoint_failed(&endpoint, &routing.id, &reason);
+                    exchange.failed(&reason);
                     unanswered = Refusal::Upstream { endpoint: endpoint.id.to_string(), reason };
                     tried.push(endpoint.id.clone());
                 }
@@ -233,7 +238,7 @@ impl Gateway {
         routing: &Routing<'r>,
         tried: &[EndpointId],
         exchange: &mut Exchange,
-    ) -> Option<(Decision, &'r Served)> {
+    ) -> Option<(Terms, &'r Served)> {
         let Routing { id, model, prompt, streamed, whole, .. } = routing;
         let candidates = prompt.candidates(model, tried);
         let (now, dice) = (Instant::now(), rand::random());
@@ -249,7 +254,22 @@ impl Gateway {
             request = id, model = %model.name, tokens = prompt.tokens, endpoint = %decision.endpoint(), beta = decision.beta,
             considered = ?decision.considered, "routed"
         );
-        Some((decision, served))
+        let (terms, took) = (*decision.terms(), now - *whole);
+        exchange.decided(Attempt::new(decision, took), &self.explain, |attempt| Record {
+            request: id.clone(),
+            at: *whole,
+            model: model.name.clone(),
+            tenant: routing.caller.tenant.clone(),
+            prompt_tokens: prompt.tokens,
+            counted: prompt.counted,
+            prints: prompt.prints.clone(),
+            index_age: self.prompts.index_age(),
+            attempts: vec![attempt],
+            ttft: None,
+            usage: None,
+            ended: None,
+        });
+        Some((terms, served))
     }
 
     fn endpoint_failed(&self, endpoint: &Endpoint, request: &str, reason: &str) {

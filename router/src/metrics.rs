@@ -12,6 +12,7 @@ use weft_policy::Terms;
 use weft_types::TenantId;
 
 use crate::callers::Caller;
+use crate::usage::Usage;
 
 /// How a request ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,7 +44,7 @@ impl Outcome {
         Self::Cancelled,
     ];
 
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Answered => "answered",
             Self::BadRequest => "bad_request",
@@ -66,6 +67,9 @@ pub(crate) struct Metrics {
     tenants: Tenants,
     decision: Histogram,
     ttft: Histogram,
+    hit_error: Histogram,
+    ttft_error: Histogram,
+    token_mismatches: IntCounter,
     prompt_tokens: IntCounter,
     matched_tokens: IntCounterVec,
     pub(crate) retries: IntCounter,
@@ -81,9 +85,24 @@ impl Metrics {
     pub(crate) fn register(registry: &Registry, counted_tenants: usize) -> Self {
         let metrics = Self::new(counted_tenants).expect("constant names and buckets are valid");
         metrics.show_zeros();
-        let Self { requests, tenants, decision, ttft, prompt_tokens, matched_tokens, retries, in_flight, endpoints } =
-            &metrics;
-        let all: [Box<dyn Collector>; 9] = [
+        let Self {
+            requests,
+            tenants,
+            decision,
+            ttft,
+            prompt_tokens,
+            matched_tokens,
+            retries,
+            in_flight,
+            endpoints,
+            hit_error,
+            ttft_error,
+            token_mismatches,
+        } = &metrics;
+        let all: [Box<dyn Collector>; 12] = [
+            Box::new(hit_error.clone()),
+            Box::new(ttft_error.clone()),
+            Box::new(token_mismatches.clone()),
             Box::new(requests.clone()),
             Box::new(tenants.requests.clone()),
             Box::new(decision.clone()),
@@ -105,6 +124,14 @@ impl Metrics {
             let buckets = exponential_buckets(from, 2.0, 18)?;
             Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))
         };
+        // As wide below zero as above it, from `least` in steps of four.
+        let signed = |name, help, least| {
+            let above = exponential_buckets(least, 4.0, 8)?;
+            let below = above.iter().rev().map(|bound| -bound);
+            Histogram::with_opts(
+                HistogramOpts::new(name, help).buckets(below.chain([0.0]).chain(above.clone()).collect()),
+            )
+        };
         let labelled = |name, help, label| IntCounterVec::new(Opts::new(name, help), &[label]);
         Ok(Self {
             requests: labelled("weft_router_requests_total", "Requests, by how they ended.", "outcome")?,
@@ -122,6 +149,20 @@ impl Metrics {
                 "weft_router_ttft_seconds",
                 "From a whole request to the first byte of a streamed answer.",
                 1e-3,
+            )?,
+            hit_error: signed(
+                "weft_router_hit_error_tokens",
+                "Tokens expected not to be computed, less those that the engine says it did not compute.",
+                64.0,
+            )?,
+            ttft_error: signed(
+                "weft_router_ttft_error_seconds",
+                "Predicted time to first token, less the time that it took.",
+                1e-3,
+            )?,
+            token_mismatches: IntCounter::new(
+                "weft_router_token_mismatches_total",
+                "Prompts that the engine counts another number of tokens in than the router.",
             )?,
             prompt_tokens: IntCounter::new("weft_router_prompt_tokens_total", "Tokens of prompts routed.")?,
             matched_tokens: labelled(
@@ -161,6 +202,21 @@ impl Metrics {
 
     pub(crate) fn first_byte(&self, took: Duration) {
         self.ttft.observe(took.as_secs_f64());
+    }
+
+    /// A streamed answer began so much sooner than predicted, or later where it is less than zero.
+    pub(crate) fn ttft_error(&self, seconds: f64) {
+        self.ttft_error.observe(seconds);
+    }
+
+    /// An engine told what it made of a prompt that was predicted.
+    pub(crate) fn used(&self, tokens: u32, hit_tokens: u32, usage: &Usage) {
+        if usage.prompt_tokens != tokens {
+            self.token_mismatches.inc();
+        }
+        if let Some(cached) = usage.cached_tokens {
+            self.hit_error.observe(f64::from(hit_tokens) - f64::from(cached));
+        }
     }
 
     pub(crate) fn endpoints(&self, healthy: usize, out: usize) {

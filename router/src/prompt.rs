@@ -1,6 +1,7 @@
 //! From a request body to how much of its prompt is held where.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -12,7 +13,9 @@ use weft_types::{BlockHash, BlockHasher, EndpointId};
 use crate::answer::Refusal;
 use crate::callers::Caller;
 use crate::models::Model;
+use crate::prints::Prints;
 use crate::residency::{Holdings, Residency};
+use crate::scan::Scan;
 
 /// How the prompt stands in the body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +32,9 @@ pub(crate) enum Surface {
 #[derive(Debug)]
 pub(crate) struct Prompt {
     pub(crate) tokens: u32,
+    /// They were counted by a tokenizer, and the index was asked.
+    pub(crate) counted: bool,
+    pub(crate) prints: Prints,
     /// By index in [`Model::keys`]; empty where nothing is known.
     holdings: Vec<Holdings>,
 }
@@ -37,8 +43,9 @@ impl Prompt {
     /// English text has about 4 bytes a token; only used where there is no tokenizer to ask.
     const BYTES_A_TOKEN: usize = 4;
 
-    fn by_size(body: &[u8]) -> Self {
-        Self { tokens: count(body.len() / Self::BYTES_A_TOKEN), holdings: Vec::new() }
+    fn by_size(seed: u64, body: &[u8], scan: &Scan<'_>) -> Self {
+        let prints = Prints::of_bytes(seed, scan.prompt());
+        Self { tokens: count(body.len() / Self::BYTES_A_TOKEN), counted: false, prints, holdings: Vec::new() }
     }
 
     /// The endpoints of the model, without those tried before.
@@ -62,6 +69,8 @@ pub(crate) struct Prompts {
     residency: Arc<dyn Residency>,
     /// Tokenising is pure CPU work: more at once than cores only makes all of them late.
     cores: Arc<Semaphore>,
+    /// Of the prints of this process.
+    seed: u64,
 }
 
 impl Prompts {
@@ -71,7 +80,12 @@ impl Prompts {
 
     pub(crate) fn new(residency: Arc<dyn Residency>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { residency, cores: Arc::new(Semaphore::new(cores)) }
+        Self { residency, cores: Arc::new(Semaphore::new(cores)), seed: rand::random() }
+    }
+
+    /// How old the index is.
+    pub(crate) fn index_age(&self) -> Option<Duration> {
+        self.residency.age()
     }
 
     /// The prompt of a request, and who holds how much of it that is the caller's.
@@ -82,13 +96,27 @@ impl Prompts {
         surface: Surface,
         model: &Arc<Model>,
         body: &Bytes,
+        scan: &Scan<'_>,
         caller: &Arc<Caller>,
     ) -> Result<Prompt, Refusal> {
-        let Some(files) = model.files.clone().filter(|_| surface != Surface::Other) else {
-            return Ok(Prompt::by_size(body));
+        let read = match model.files.clone().filter(|_| surface != Surface::Other) {
+            Some(files) => self.tokenise(surface, model, files, body, caller).await?,
+            None => None,
         };
+        Ok(read.unwrap_or_else(|| Prompt::by_size(self.seed, body, scan)))
+    }
+
+    async fn tokenise(
+        &self,
+        surface: Surface,
+        model: &Arc<Model>,
+        files: Arc<ModelFiles>,
+        body: &Bytes,
+        caller: &Arc<Caller>,
+    ) -> Result<Option<Prompt>, Refusal> {
+        let seed = self.seed;
         if body.len() <= Self::INLINE_BYTES_MAX {
-            return read(surface, model, &files, body, caller, &*self.residency);
+            return read(surface, model, &files, body, caller, &*self.residency, seed);
         }
         let core = Arc::clone(&self.cores).acquire_owned().await.expect("the semaphore is never closed");
         let (model, body, residency) = (Arc::clone(model), body.clone(), Arc::clone(&self.residency));
@@ -96,7 +124,7 @@ impl Prompts {
         let reading = tokio::task::spawn_blocking(move || {
             // Not given back by a client that hangs up: the work goes on, and would be joined by more than there are cores.
             let _core = core;
-            read(surface, &model, &files, &body, &caller, &*residency)
+            read(surface, &model, &files, &body, &caller, &*residency, seed)
         });
         reading.await.map_err(|error| Refusal::BadRequest(format!("the prompt could not be read: {error}")))?
     }
@@ -115,11 +143,12 @@ fn read(
     body: &[u8],
     caller: &Caller,
     residency: &dyn Residency,
-) -> Result<Prompt, Refusal> {
+    seed: u64,
+) -> Result<Option<Prompt>, Refusal> {
     let tokens = match surface {
         Surface::Chat => files.chat_prompt(body),
         Surface::Completion => files.completion_prompt(body),
-        Surface::Other => return Ok(Prompt::by_size(body)),
+        Surface::Other => return Ok(None),
     };
     match tokens {
         Ok(tokens) => {
@@ -129,16 +158,17 @@ fn read(
                 let (matches, roster) = residency.lookup(&prefix);
                 Holdings::new(&matches, &roster, hasher.block_size())
             });
-            Ok(Prompt { tokens: count(tokens.len()), holdings: holdings.collect() })
+            let prints = Prints::of_tokens(seed, &tokens);
+            Ok(Some(Prompt { tokens: count(tokens.len()), counted: true, prints, holdings: holdings.collect() }))
         }
         Err(error) if error.is_bad_request() => Err(Refusal::BadRequest(error.to_string())),
         Err(error @ (TokensError::Unsupported(_) | TokensError::NoTemplate)) => {
             debug!(model = %model.name, "routed by load: {error}");
-            Ok(Prompt::by_size(body))
+            Ok(None)
         }
         Err(error) => {
             tracing::warn!(model = %model.name, "routed by load: {error}");
-            Ok(Prompt::by_size(body))
+            Ok(None)
         }
     }
 }

@@ -16,7 +16,9 @@ use weft_service::run::chain;
 
 use crate::answer::error_event;
 use crate::endpoint::{Change, Endpoint};
+use crate::explain::{Attempt, Entry, Explain, Record};
 use crate::metrics::{Metrics, Outcome};
+use crate::usage::{Tail, Usage};
 
 /// A request from its first byte to the last of its answer. Dropping it ends the request, in every sense.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub(crate) struct Exchange {
     pub(crate) outcome: Outcome,
     metrics: Arc<Metrics>,
     booking: Option<Booking>,
+    entry: Option<Entry>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -46,6 +49,8 @@ pub(crate) struct Relay {
     events: bool,
     endpoint: Arc<Endpoint>,
     exchange: Exchange,
+    /// What the engine says at the end is in it.
+    tail: Tail,
     stall: Duration,
     deadline: Pin<Box<Sleep>>,
     heard: tokio::time::Instant,
@@ -63,7 +68,7 @@ impl Exchange {
     /// A request that will have been cancelled, unless something else becomes of it.
     pub(crate) fn begin(metrics: &Arc<Metrics>, permit: OwnedSemaphorePermit) -> Self {
         metrics.in_flight.inc();
-        Self { outcome: Outcome::Cancelled, metrics: Arc::clone(metrics), booking: None, _permit: permit }
+        Self { outcome: Outcome::Cancelled, metrics: Arc::clone(metrics), booking: None, entry: None, _permit: permit }
     }
 
     /// It is at this endpoint now, and no longer at the one before.
@@ -76,7 +81,44 @@ impl Exchange {
         self.booking = None;
     }
 
+    /// It was decided where it goes; `record` is kept of the first decision.
+    pub(crate) fn decided(&mut self, attempt: Attempt, explain: &Explain, record: impl FnOnce(Attempt) -> Record) {
+        match &self.entry {
+            Some(entry) => entry.lock().attempts.push(attempt),
+            None => self.entry = Some(explain.keep(record(attempt))),
+        }
+    }
+
+    /// It was not answered there.
+    pub(crate) fn failed(&self, reason: &str) {
+        if let Some(attempt) =
+            self.entry.as_ref().map(|entry| entry.lock()).as_mut().and_then(|record| record.attempts.last_mut())
+        {
+            attempt.failed = Some(reason.to_owned());
+        }
+    }
+
+    /// What the engine says of the prompt.
+    fn used(&self, usage: Usage) {
+        let Some(entry) = &self.entry else { return };
+        let mut record = entry.lock();
+        record.usage = Some(usage);
+        if let (true, Some(hit_tokens)) = (record.counted, record.predicted_hit_tokens()) {
+            self.metrics.used(record.prompt_tokens, hit_tokens, &usage);
+        }
+    }
+
     pub(crate) fn first_token(&self) {
+        if let Some(entry) = &self.entry {
+            let mut record = entry.lock();
+            let took = record.at.elapsed();
+            record.ttft = Some(took);
+            if let Some(attempt) = record.attempts.last() {
+                self.metrics.ttft_error(
+                    (attempt.picked.terms.ttft_seconds() + attempt.took.as_secs_f64()) - took.as_secs_f64(),
+                );
+            }
+        }
         if let Some(booking) = &self.booking {
             booking.fleet.lock().first_token(Instant::now(), booking.ticket);
         }
@@ -87,6 +129,10 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.metrics.in_flight.dec();
         self.metrics.ended(self.outcome);
+        if let Some(entry) = &self.entry {
+            let mut record = entry.lock();
+            record.ended = Some((self.outcome, record.at.elapsed()));
+        }
     }
 }
 
@@ -106,7 +152,12 @@ impl Relay {
         stall: Duration,
     ) -> Self {
         let heard = tokio::time::Instant::now();
-        Self { first, rest, ended: false, events, endpoint, exchange, stall, deadline: Box::pin(sleep(stall)), heard }
+        let mut tail = Tail::default();
+        if let Some(bytes) = first.as_ref().and_then(Frame::data_ref) {
+            tail.push(bytes);
+        }
+        let deadline = Box::pin(sleep(stall));
+        Self { first, rest, ended: false, events, endpoint, exchange, tail, stall, deadline, heard }
     }
 
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, String>>> {
@@ -153,7 +204,12 @@ impl Body for Relay {
             return Poll::Ready(None);
         }
         this.poll_rest(cx).map(|frame| match frame {
-            Some(Ok(frame)) => Some(Ok(frame)),
+            Some(Ok(frame)) => {
+                if let Some(bytes) = frame.data_ref() {
+                    this.tail.push(bytes);
+                }
+                Some(Ok(frame))
+            }
             Some(Err(reason)) => this.broke(reason),
             None => {
                 this.ended = true;
@@ -184,6 +240,11 @@ impl Drop for Relay {
         // A body of known length is not asked for the end that follows its last byte.
         if self.exchange.outcome == Outcome::Cancelled && self.is_end_stream() {
             self.exchange.outcome = Outcome::Answered;
+        }
+        if self.exchange.outcome == Outcome::Answered
+            && let Some(usage) = self.tail.usage()
+        {
+            self.exchange.used(usage);
         }
     }
 }

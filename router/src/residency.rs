@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use weft_index::Match;
@@ -12,6 +13,10 @@ use weft_types::{BlockSize, EndpointId, HolderId, HolderKey, IndexKey, NodeId, R
 pub trait Residency: Send + Sync + 'static {
     /// Leading blocks by holder, with the roster they belong to.
     fn lookup(&self, prefix: &[IndexKey]) -> (Vec<Match>, Arc<Roster>);
+    /// Time since it was last known to be right; `None`: it is nobody's copy.
+    fn age(&self) -> Option<Duration> {
+        None
+    }
     /// Changes whenever the roster does.
     fn rosters(&self) -> watch::Receiver<Arc<Roster>>;
 }
@@ -19,6 +24,10 @@ pub trait Residency: Send + Sync + 'static {
 impl Residency for Follower {
     fn lookup(&self, prefix: &[IndexKey]) -> (Vec<Match>, Arc<Roster>) {
         Follower::lookup(self, prefix)
+    }
+
+    fn age(&self) -> Option<Duration> {
+        Some(self.staleness())
     }
 
     fn rosters(&self) -> watch::Receiver<Arc<Roster>> {

@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 use weft_metadata_client::{Follower, FollowerMetrics, MetadataClient};
 use weft_policy::Fleet;
-use weft_service::admin::{Admin, AdminError, Hooks};
+use weft_service::admin::{Admin, AdminError, Hooks, Page};
 use weft_service::config::ConfigError;
 use weft_service::exit::{self, Fault};
 use weft_service::telemetry::Telemetry;
@@ -26,6 +26,7 @@ use weft_types::{Name, Roster};
 use crate::callers::{Callers, KeyFile, KeyFileError};
 use crate::config::{Config, InvalidConfig};
 use crate::endpoint::{Endpoint, UrlError};
+use crate::explain::Explain;
 use crate::gateway::Gateway;
 use crate::health;
 use crate::metrics::Metrics;
@@ -161,6 +162,7 @@ impl Router {
         let rosters = residency.rosters();
         let gateway = Arc::new(Gateway {
             callers: Arc::new(callers),
+            explain: Explain::new(config.explained_requests),
             models: ArcSwap::from_pointee(updating.models(&rosters.borrow(), &Models::default())),
             fleet: Arc::new(Mutex::new(Fleet::new(config.policy, config.priors))),
             prompts: Prompts::new(residency),
@@ -172,7 +174,8 @@ impl Router {
             debug_headers: config.debug_headers,
         });
         gateway.count_endpoints();
-        let admin = Admin::bind(config.admin, telemetry, hooks(&config.name, &gateway)).await?;
+        let admin =
+            Admin::bind_with(config.admin, telemetry, hooks(&config.name, &gateway), vec![explain(&gateway)]).await?;
         let server = Server::start(listener, Arc::clone(&gateway), &config.limits).map_err(http_error)?;
         let stop = CancellationToken::new();
         let probing = health::probe(Arc::clone(&gateway), config.health, probe_path);
@@ -246,6 +249,15 @@ impl Updating {
 fn hooks(name: &Name, gateway: &Arc<Gateway>) -> Hooks {
     let (name, ready, state) = (name.clone(), Arc::clone(gateway), Arc::clone(gateway));
     Hooks { ready: Arc::new(move || ready.ready()), state: Arc::new(move || describe(&name, &state)) }
+}
+
+fn explain(gateway: &Arc<Gateway>) -> Page {
+    let gateway = Arc::clone(gateway);
+    let answer = move |request: &str| {
+        let models = gateway.models.load();
+        gateway.explain.explain(request, &|endpoint| models.endpoints().contains_key(endpoint))
+    };
+    Page { path: "/explain/{request}", answer: Arc::new(answer) }
 }
 
 /// Endpoints, with what was learnt of them.

@@ -22,6 +22,8 @@ const DEPTH_MAX: usize = 512;
 pub(crate) struct Scan<'a> {
     pub(crate) model: Option<Cow<'a, str>>,
     pub(crate) stream: bool,
+    /// What the prompt is made of, in the order in which templates put it: tools, system, messages or text.
+    prompt: [&'a [u8]; 3],
     /// Where the value of `cache_salt` is.
     salt: Option<Range<usize>>,
     /// Just inside the object, and whether it has members; `None`: there is no object.
@@ -53,6 +55,11 @@ impl<'a> Scan<'a> {
                 "the body is not as expected: expected a JSON object with a model and a prompt, and {expected} at byte {at}"
             ))
         })
+    }
+
+    /// The parts of the body that the prompt is made of; those of most requests come first and stay as they are when a chat grows.
+    pub(crate) fn prompt(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.prompt.into_iter()
     }
 
     /// The body with this `cache_salt` and no other; `None`: with none. A body that is no JSON object stays as it is.
@@ -144,7 +151,16 @@ impl<'a> Walk<'a> {
                 scan.salt = Some(start..self.at);
                 Ok(())
             }
-            _ => self.value().map(|_| ()),
+            _ => {
+                let value = self.value()?;
+                match name {
+                    "tools" | "functions" => scan.prompt[0] = value,
+                    "system" | "instructions" => scan.prompt[1] = value,
+                    "messages" | "prompt" | "input" => scan.prompt[2] = value,
+                    _ => {}
+                }
+                Ok(())
+            }
         }
     }
 

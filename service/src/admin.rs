@@ -7,13 +7,14 @@
 //! | `/metrics` | Prometheus text |
 //! | `/log-level` | the filter in force |
 //! | `/state` | the role's state as JSON, for people and `weft status`; never prompts or keys |
+//! | a [`Page`] | what the role tells of one thing by its name, such as a router of a request |
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -30,6 +31,24 @@ pub struct Hooks {
     pub ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// Its state.
     pub state: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+}
+
+/// Something that a role can be asked about by name.
+#[derive(Clone)]
+pub struct Page {
+    /// Path, with the name in braces: `/explain/{request}`.
+    pub path: &'static str,
+    /// What is known of it; `None`: nothing, which is 404.
+    pub answer: Arc<Answer>,
+}
+
+/// What a page answers to a name.
+pub type Answer = dyn Fn(&str) -> Option<serde_json::Value> + Send + Sync;
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Page").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Hooks {
@@ -62,10 +81,26 @@ impl Admin {
     /// # Errors
     /// The address is in use or not ours.
     pub async fn bind(addr: SocketAddr, telemetry: &Telemetry, hooks: Hooks) -> Result<Self, AdminError> {
+        Self::bind_with(addr, telemetry, hooks, Vec::new()).await
+    }
+
+    /// As [`Admin::bind`], with pages of the role's own.
+    ///
+    /// # Errors
+    /// As [`Admin::bind`].
+    pub async fn bind_with(
+        addr: SocketAddr,
+        telemetry: &Telemetry,
+        hooks: Hooks,
+        pages: Vec<Page>,
+    ) -> Result<Self, AdminError> {
         let error = |source| AdminError { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(error)?;
         let addr = listener.local_addr().map_err(error)?;
-        let routes = Router::new()
+        let role = pages.into_iter().fold(Router::new(), |routes, Page { path, answer }| {
+            routes.route(path, get(async move |Path(name): Path<String>| page((*answer)(&name))))
+        });
+        let routes = role
             .route("/live", get(async || "live\n"))
             .route("/ready", get(ready))
             .route("/metrics", get(metrics))
@@ -103,6 +138,13 @@ async fn ready(State(shared): State<Shared>) -> Response {
     match (shared.hooks.ready)() {
         Ok(()) => "ready\n".into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response(),
+    }
+}
+
+fn page(answer: Option<serde_json::Value>) -> Response {
+    match answer {
+        Some(answer) => axum::Json(answer).into_response(),
+        None => (StatusCode::NOT_FOUND, "nothing is known of it here, or no longer\n").into_response(),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::bench::BenchArgs;
 use crate::certs::CertsCommand;
 use crate::clear::ClearArgs;
 use crate::cluster::OperatorArgs;
+use crate::explain::ExplainArgs;
 use crate::lookup::LookupArgs;
 use crate::metadata::MetadataArgs;
 use crate::pin::{PinArgs, RepinArgs, UnpinArgs};
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     },
     /// Show who has how much of a prompt, as a router would find it, and why not more.
     Lookup(LookupArgs),
+    /// Show why a router sent a request where it did, what came of it, and why a part of its prompt was not reused.
+    Explain(ExplainArgs),
     /// Pin the blocks of a prompt for a time, on a tenant's budget.
     Pin(PinArgs),
     /// List the pins that have not ended, and what they take of their tenants' budgets.

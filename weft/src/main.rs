@@ -7,6 +7,7 @@ mod clear;
 mod cli;
 mod cluster;
 mod confirm;
+mod explain;
 mod fault;
 mod http;
 mod lookup;
@@ -80,6 +81,7 @@ async fn main() -> ExitCode {
         Command::Status(args) => exit_code(status::run(&args).await),
         Command::Tenant { command } => exit_code(tenant::run(&command).await),
         Command::Lookup(args) => exit_code(lookup::run(&args).await),
+        Command::Explain(args) => exit_code(explain::run(&args).await),
         Command::Pin(args) => exit_code(pin::pin(&args).await),
         Command::Pins(args) => exit_code(pin::list(&args).await),
         Command::Repin(args) => exit_code(pin::repin(&args).await),

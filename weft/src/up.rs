@@ -153,12 +153,25 @@ fn lock(state: &std::path::Path) -> anyhow::Result<std::fs::File> {
     }
 }
 
+/// What runs in `state`, by name.
+fn running(state: &std::path::Path) -> anyhow::Result<std::collections::BTreeMap<String, supervisor::Entry>> {
+    let registry = Plan::registry(state);
+    let text = std::fs::read(&registry).with_context(|| format!("cannot read {}", registry.display()))?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+/// Admin addresses of the routers of the `weft up` that runs in `state`.
+pub(crate) fn routers(state: &std::path::Path) -> anyhow::Result<Vec<std::net::SocketAddr>> {
+    let admin = |entry: &supervisor::Entry| {
+        let config: toml::Table = std::fs::read_to_string(&entry.config)?.parse()?;
+        Ok(config.get("admin").and_then(toml::Value::as_str).context("it has no admin port")?.parse()?)
+    };
+    running(state)?.values().filter(|entry| entry.role == "router").map(admin).collect()
+}
+
 /// Fabric addresses of the metadata members of the `weft up` that runs in `state`.
 pub(crate) fn members(state: &std::path::Path) -> anyhow::Result<Vec<std::net::SocketAddr>> {
-    let registry = Plan::registry(state);
-    let registry: std::collections::BTreeMap<String, supervisor::Entry> = serde_json::from_slice(
-        &std::fs::read(&registry).with_context(|| format!("cannot read {}", registry.display()))?,
-    )?;
+    let registry = running(state)?;
     let member = registry.values().find(|entry| entry.role == "metadata").context("it has no metadata member")?;
     let config: toml::Table = std::fs::read_to_string(&member.config)?.parse()?;
     let members = config.get("members").and_then(toml::Value::as_table).context("its members are not listed")?;

@@ -6,6 +6,7 @@
 mod cancel;
 mod cluster;
 mod engine;
+mod explain;
 mod failure;
 mod keys;
 mod limits;
