@@ -10,7 +10,10 @@ STEPS ?=
 # Anything else for `weft up`: make up ARGS='--requests 500 --speed 2'
 ARGS ?=
 
-.PHONY: help up test sim verify fix chart containers crash bench deny doc setup
+# Where `make engines` installs its engines, and builds the wheel.
+ENGINES ?= target/engines
+
+.PHONY: help up test engines wheel sim verify fix chart containers crash bench deny doc setup
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +26,18 @@ up: setup ## build weft, start a cluster on loopback, replay a workload with and
 test: setup ## every test: values, worlds, real processes on loopback
 	$(CARGO) build --locked -p weft -p weft-kv-native
 	$(CARGO) test --locked --workspace
+
+engines: setup wheel ## real engines with weft, on a CPU: installs a vLLM (2.6 GB), checks the Python code
+	$(CARGO) build --locked -p weft -p weft-kv-native
+	$(ENGINES)/venv/bin/pip install --quiet --no-deps --force-reinstall $(ENGINES)/wheel/weft_kv-*.whl
+	cd connectors && $(abspath $(ENGINES))/venv/bin/ruff check . ../tests/engines && $(abspath $(ENGINES))/venv/bin/ruff format --check . ../tests/engines && $(abspath $(ENGINES))/venv/bin/mypy
+	ENGINES_WEFT=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/weft $(ENGINES)/venv/bin/python tests/engines/test_vllm.py
+
+wheel: setup ## the Python wheel, into target/engines/wheel
+	@python3 -c 'import ensurepip' 2>/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv; }
+	tests/engines/install.sh $(ENGINES)/venv
+	rm -rf $(ENGINES)/wheel
+	cd connectors && $(abspath $(ENGINES))/venv/bin/maturin build --release --locked --out $(abspath $(ENGINES))/wheel
 
 sim: setup ## the simulation, with thousands of seeds (SEEDS=…), or one replayed (SEED=…)
 	$(if $(SEED),SEED=$(SEED) $(if $(STEPS),STEPS=$(STEPS)),SEEDS=$(SEEDS)) $(CARGO) test --locked --workspace --test seeds -- --nocapture

@@ -153,9 +153,7 @@ class Absence(unittest.TestCase):
 
     def test_another_layout_under_the_same_model_key_is_refused_with_both_sides(self):
         first = attached(SOCKETS[0], "py-first", model="refused")
-        client = Client(
-            SOCKETS[0], contract(model="refused", block_bytes=77), endpoint="py-second", url="http://127.0.0.1:1"
-        )
+        client = Client(SOCKETS[0], contract(model="refused", block_bytes=77), endpoint="py-second", url="http://127.0.0.1:1")
         until = time.monotonic() + 30
         while client.fault is None and time.monotonic() < until:
             time.sleep(0.02)
