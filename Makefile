@@ -31,7 +31,7 @@ engines: setup wheel ## real engines with weft, on a CPU: installs a vLLM (2.6 G
 	$(CARGO) build --locked -p weft -p weft-kv-native
 	$(ENGINES)/venv/bin/pip install --quiet --no-deps --force-reinstall $(ENGINES)/wheel/weft_kv-*.whl
 	cd connectors && $(abspath $(ENGINES))/venv/bin/ruff check . ../tests/engines && $(abspath $(ENGINES))/venv/bin/ruff format --check . ../tests/engines && $(abspath $(ENGINES))/venv/bin/mypy
-	ENGINES_WEFT=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/weft $(ENGINES)/venv/bin/python tests/engines/test_vllm.py
+	ENGINES_WEFT=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/weft $(ENGINES)/venv/bin/python -m unittest discover -v -s tests/engines
 
 wheel: setup ## the Python wheel, into target/engines/wheel
 	@python3 -c 'import ensurepip' 2>/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv; }

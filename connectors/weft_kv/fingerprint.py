@@ -18,6 +18,9 @@ from typing import BinaryIO
 SAMPLE_BYTES = 1024
 """Of the beginning, the middle and the end of each tensor: what one read of a disk brings anyway."""
 
+FOLDERS_MAX = 256
+"""Models and adapters whose digests are remembered."""
+
 HEADER_BYTES_MAX = 100 << 20
 """As the format allows."""
 
@@ -26,21 +29,28 @@ class FingerprintError(Exception):
     """No digest can be had; the message says what to do."""
 
 
-@lru_cache(maxsize=256)
 def of_folder(folder: str) -> str:
     """Digest of the weights in a folder, as 32 hexadecimal digits. The same bytes in another folder give the same."""
     files = sorted(Path(folder).glob("*.safetensors"))
     if not files:
         message = f"no *.safetensors in '{folder}': set 'revision' to a digest of the weights"
         raise FingerprintError(message)
+    # The scale of an adapter is there, not among its tensors.
+    files += sorted(Path(folder).glob("adapter_config.json"))
+    stats = [(path, path.stat()) for path in files]
+    return _of_files(tuple((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats))
+
+
+@lru_cache(maxsize=FOLDERS_MAX)
+def _of_files(files: tuple[tuple[str, int, int], ...]) -> str:
+    """Of files with these names, sizes and times: files that were replaced are read again."""
     digest = hashlib.sha256(b"weft weights 1")
-    adapter = Path(folder) / "adapter_config.json"
-    if adapter.exists():
-        # The scale of an adapter is here, not among its tensors.
-        digest.update(adapter.read_bytes())
-    for path in files:
-        with path.open("rb") as file:
-            _safetensors(digest, file, path)
+    for path in (Path(name) for name, _, _ in files):
+        if path.suffix == ".json":
+            digest.update(path.read_bytes())
+        else:
+            with path.open("rb") as file:
+                _safetensors(digest, file, path)
     return digest.hexdigest()[:32]
 
 
@@ -64,6 +74,6 @@ def _safetensors(digest: hashlib._Hash, file: BinaryIO, path: Path) -> None:
             for at in (begin, (begin + end) // 2, max(begin, end - SAMPLE_BYTES)):
                 file.seek(data + at)
                 digest.update(file.read(min(SAMPLE_BYTES, end - at)))
-    except (ValueError, KeyError, TypeError, struct.error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, struct.error) as error:
         message = f"'{path}' is no safetensors file ({error}): set 'revision' to a digest of the weights"
         raise FingerprintError(message) from error

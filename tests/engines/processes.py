@@ -26,13 +26,13 @@ def await_that(what: str, probe):
 class Cluster:
     """Three metadata members, two nodes, a router and simulated engines, on a loopback subnet of their own."""
 
-    def __init__(self, weft: str, state: Path) -> None:
+    def __init__(self, weft: str, state: Path, contract_memory: str = "64MiB") -> None:
         self.weft, self.state = weft, state
         self.subnet = os.environ.get("ENGINES_SUBNET", f"127.{1 + os.getpid() // 250 % 250}.{os.getpid() % 250}")
         self._strays: list[subprocess.Popen] = []
         state.mkdir(parents=True, exist_ok=True)
         args = ["up", "--no-replay", "--restart", "never", "--subnet", self.subnet, "--state", str(state)]
-        sizes = ["--host-memory", "256MiB", "--contract-memory", "64MiB"]
+        sizes = ["--host-memory", "256MiB", "--contract-memory", contract_memory]
         self._log = state / "up.log"
         with self._log.open("w") as log:
             self._up = subprocess.Popen([weft, *args, *sizes], stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -58,24 +58,19 @@ def main() -> None:
     folder = Path(sysconfig.get_paths()["purelib"]) / "torch" / "lib"
     libraries = [path for path in folder.glob("*.so*") if not CUDA.fullmatch(path.name)]
     defined = {line.split()[-1].partition("@")[0] for path in libraries for line in run("nm", "-D", "--defined-only", str(path))}
-    named: set[str] = set()
+    found = {library: wanted(library) for library in libraries}
+    named = set().union(*(names for names, _ in found.values()))
+    versioned = {home for _, symbols in found.values() for _, home in symbols.values()}
     stubs: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    homeless: set[str] = set()
-    for library in libraries:
-        names, symbols = wanted(library)
-        named |= names
+    for names, symbols in found.values():
+        # A symbol without a version may come from any library that is loaded: from one that is named beside it, without versions.
+        elsewhere = min(names - versioned, default=min(named - versioned))
         for symbol, (version, home) in symbols.items():
-            if home:
-                stubs[home][version].add(symbol)
-            elif symbol not in defined:
-                homeless.add(symbol)
-    # What is wanted without a version may come from any library that is loaded: from one of those without versions.
-    unversioned = sorted(named - stubs.keys())
-    if homeless:
-        stubs[unversioned[0]][""] |= homeless
+            if home or symbol not in defined:
+                stubs[home or elsewhere][version].add(symbol)
     for name in sorted(named):
         compile_stub(folder, name, stubs[name])
-    print(f"{len(named)} stubs, {len(homeless) + sum(len(of) for stub in stubs.values() for of in stub.values())} symbols")
+    print(f"{len(named)} stubs, {sum(len(of) for stub in stubs.values() for of in stub.values())} symbols")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Make a model of random weights, with a tokenizer, in a folder: two layers, half a million parameters, no download.
 
-    python tiny_model.py FOLDER [SEED]
+    python tiny_model.py FOLDER [SEED [WIDTH [LAYERS]]]
 
 The weights are spread wide, so that what is generated depends on the KV cache: with the customary small ones a greedy answer
 hardly does, and corrupted bytes would go unnoticed.
@@ -21,7 +21,7 @@ TEXT = "A block is the KV cache of a fixed run of tokens. Equal hashes mean equa
 TEMPLATE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}assistant:"
 
 
-def make(folder: Path, seed: int = 0) -> None:
+def make(folder: Path, seed: int = 0, width: int = 128, layers: int = 2) -> None:
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer = Tokenizer(models.BPE(unk_token=None))
     tokenizer.pre_tokenizer, tokenizer.decoder = byte_level, decoders.ByteLevel()
@@ -38,10 +38,10 @@ def make(folder: Path, seed: int = 0) -> None:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 32,
         num_key_value_heads=2,
         head_dim=32,
         max_position_embeddings=4096,
@@ -55,4 +55,4 @@ def make(folder: Path, seed: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    make(Path(sys.argv[1]), *map(int, sys.argv[2:]))

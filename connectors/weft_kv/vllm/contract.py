@@ -69,8 +69,18 @@ def _spec(config: VllmConfig, caches: KVCacheConfig) -> AttentionSpec:
     if parallel.world_size > 1:
         message = f"{parallel.world_size} ranks in one engine: weft serves tensor and pipeline parallel size 1 so far"
         raise UnsupportedError(message)
+    if parallel.data_parallel_size > 1:
+        message = f"{parallel.data_parallel_size} data-parallel ranks behind one URL: give each rank a server of its own"
+        raise UnsupportedError(message)
     if (backend := parallel.distributed_executor_backend) not in (None, "uni"):
         message = f"executor backend '{backend}': weft needs scheduler and worker in one process, which 'uni' gives"
+        raise UnsupportedError(message)
+    speculative = config.speculative_config
+    if speculative is not None and speculative.method != "ngram":
+        message = f"speculation by '{speculative.method}': the layers of a draft model are not told apart so far; 'ngram' is"
+        raise UnsupportedError(message)
+    if getattr(config.cache_config, "calculate_kv_scales", False):
+        message = "calculate_kv_scales: the scale of KV bytes would be another in every engine"
         raise UnsupportedError(message)
     if len(caches.kv_cache_groups) != 1:
         message = f"{len(caches.kv_cache_groups)} KV cache groups: weft serves models with full attention only so far"

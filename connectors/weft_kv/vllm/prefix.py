@@ -52,8 +52,11 @@ class Prefix:
 
 
 def is_hashable(request: Request) -> bool:
-    """Whether a request's KV is told apart by what is hashed: not when embeddings take the place of tokens."""
-    return request.prompt_embeds is None
+    """Whether a request's KV is told apart by what is hashed, for good.
+
+    Not when embeddings take the place of tokens, nor when tokens may be taken back, as in a session that streams its input.
+    """
+    return request.prompt_embeds is None and not request.resumable
 
 
 @lru_cache(maxsize=HASHERS_MAX)

@@ -6,10 +6,12 @@ scheduler is told "ask again" until the answer is here, which is at the deadline
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from weft_kv.fingerprint import FingerprintError
 from weft_kv.vllm.orders import LoadOrder, Orders, SaveOrder
 from weft_kv.vllm.prefix import Prefix, is_hashable
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from weft_kv.attachment import Attachment
     from weft_kv.settings import Settings
     from weft_kv.vllm.contract import Shape
+
+logger = logging.getLogger("vllm.weft")
 
 EARLY_LOOKUPS_MAX = 64
 """Lookups that are begun when a request arrives: what is pinned for requests in a long queue should not fill the arena."""
@@ -170,7 +174,11 @@ class SchedulerHalf:
     def _track(self, request: Request) -> _Tracked | None:
         tracked = self._requests.get(request.request_id)
         if tracked is None and not self._off and is_hashable(request):
-            tracked = _Tracked(Prefix(request, self._attachment.contract))
+            try:
+                tracked = _Tracked(Prefix(request, self._attachment.contract))
+            except FingerprintError as error:
+                logger.warning("weft keeps out of requests with this adapter: %s", error)
+                return None
             self._requests[request.request_id] = tracked
         return tracked
 

@@ -26,13 +26,15 @@ fn a_python_engine_stores_and_loads() {
     // Room for the contracts of the simulated engines and of the tests.
     let cluster = Cluster::start(&["--host-memory", "256MiB", "--contract-memory", "32MiB"]).unwrap();
     let sockets = [1, 2].map(|node| cluster.socket(node).into_os_string().into_string().unwrap()).join(",");
-    let tests = Command::new("python3")
-        .arg(root.join("connectors/tests/test_client.py"))
-        .env("PYTHONPATH", package.path())
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env("WEFT_TEST_SOCKETS", sockets)
-        .env("WEFT_TEST_VECTORS", root.join("types/tests/data/block_hash.json"))
-        .status()
-        .unwrap();
-    assert!(tests.success(), "see what Python printed");
+    for tests in ["test_client.py", "test_fingerprint.py"] {
+        let ended = Command::new("python3")
+            .arg(root.join("connectors/tests").join(tests))
+            .env("PYTHONPATH", package.path())
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("WEFT_TEST_SOCKETS", &sockets)
+            .env("WEFT_TEST_VECTORS", root.join("types/tests/data/block_hash.json"))
+            .status()
+            .unwrap();
+        assert!(ended.success(), "{tests}: see what Python printed");
+    }
 }
