@@ -7,11 +7,13 @@
 //!  some member has a group without this member ─────────► wait to be added
 //!  some member has a group, and expects another directory of this id
 //!                       ─► this member lost what it promised: say so, take no part, wait to be removed and added
+//!  nobody has a group, and some have voted for one ─────► say whose directories are to be emptied
 //! ```
 //! It is never concluded that there is no group because nobody answers: a member that lost its disk while the others are down
-//! would form a second one.
+//! would form a second one. For the same reason a member that has voted forms none, though nobody has a log: who it voted for may have lost
+//! its directory before it had told anybody more, or may yet come back. All of them then say what is to be done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +25,7 @@ use tracing::{error, info};
 use weft_transport::{Fabric, Target};
 use weft_types::{Name, Role};
 
-use crate::raft::hello::{Hello, HelloReply, HelloRequest};
+use crate::raft::hello::{Hello, HelloReply, HelloRequest, Standing, standing};
 use crate::raft::{DiskId, MemberNode, Types};
 
 /// Between two rounds of questions: what a group's first start waits for at most once its last member is up.
@@ -52,6 +54,8 @@ pub(crate) struct Forming {
 enum Finding {
     /// Nobody has a group, and everybody answered.
     New(BTreeMap<u64, DiskId>),
+    /// Nobody has a group, and everybody answered, but these have voted for one.
+    Voted(BTreeSet<u64>),
     /// These did not answer, and nobody has a group.
     Silent(Vec<u64>),
     /// There is a group, and it expects us.
@@ -78,19 +82,17 @@ impl Waiting {
 }
 
 impl Forming {
-    /// Runs until this member has a log, its own or the leader's.
+    /// Runs until this member has a log, its own or the leader's, or is stopped.
     pub(crate) async fn run(self) {
-        let Ok(false) = self.raft.is_initialized().await else { return };
-        loop {
-            let finding = find(self.disk, &self.ask().await);
+        while let Ok(Standing { formed: false, voted }) = standing(&self.raft).await {
+            let mut finding = find(self.disk, &self.ask().await);
+            if voted {
+                finding = finding.of_one_that_voted(self.me);
+            }
             if let Err(reason) = self.act(&finding).await {
                 error!(reason, "cannot form the group");
             }
-            match self.raft.is_initialized().await {
-                Ok(false) => tokio::time::sleep(PAUSE).await,
-                // Stopped, or in a group.
-                _ => break,
-            }
+            tokio::time::sleep(PAUSE).await;
         }
         self.waiting.say(None);
     }
@@ -99,6 +101,11 @@ impl Forming {
         let reason = match finding {
             Finding::New(disks) if self.members.keys().next() == Some(&self.me) => return self.form(disks).await,
             Finding::New(_) => "no group yet: the member with the lowest id forms it".to_owned(),
+            Finding::Voted(voted) => format!(
+                "no member has a log, and members {voted:?} have voted for a group of which they never heard again: who formed it has lost its \
+                 data directory, or has not told them yet. If this stays so and the group never served, stop members {voted:?}, empty \
+                 their data directories, which hold that vote and nothing else, and start them"
+            ),
             Finding::Silent(silent) => format!(
                 "no group is known, and members {silent:?} do not answer: a first start needs all configured members, so \
                  that a member which lost its disk cannot begin a second group"
@@ -156,6 +163,17 @@ impl Forming {
     }
 }
 
+impl Finding {
+    /// What it is to a member that has voted itself.
+    fn of_one_that_voted(self, me: u64) -> Self {
+        match self {
+            Self::New(_) => Self::Voted(BTreeSet::from([me])),
+            Self::Voted(others) => Self::Voted(others.into_iter().chain([me]).collect()),
+            other => other,
+        }
+    }
+}
+
 fn find(disk: DiskId, answers: &BTreeMap<u64, Option<HelloReply>>) -> Finding {
     let formed = answers.values().flatten().filter(|answer| answer.formed);
     // One that does not list us may only not have heard yet.
@@ -171,6 +189,11 @@ fn find(disk: DiskId, answers: &BTreeMap<u64, Option<HelloReply>>) -> Finding {
     if !silent.is_empty() {
         return Finding::Silent(silent);
     }
+    let voted: BTreeSet<u64> =
+        answers.iter().filter(|(_, answer)| answer.is_some_and(|answer| answer.voted)).map(|(id, _)| *id).collect();
+    if !voted.is_empty() {
+        return Finding::Voted(voted);
+    }
     Finding::New(answers.iter().filter_map(|(id, answer)| Some((*id, answer.as_ref()?.disk))).collect())
 }
 
@@ -180,8 +203,8 @@ mod tests {
 
     #[test]
     fn only_members_that_are_all_new_and_all_there_form_a_group() {
-        let new = |disk| Some(HelloReply { disk: DiskId(disk), formed: false, yours: None });
-        let of = |yours| Some(HelloReply { disk: DiskId(9), formed: true, yours });
+        let new = |disk| Some(HelloReply { disk: DiskId(disk), formed: false, voted: false, yours: None });
+        let of = |yours| Some(HelloReply { disk: DiskId(9), formed: true, voted: true, yours });
         let found = |two, three| find(DiskId(1), &BTreeMap::from([(2, two), (3, three)]));
         assert_eq!(found(new(2), new(3)), Finding::New(BTreeMap::from([(2, DiskId(2)), (3, DiskId(3))])));
         assert_eq!(found(new(2), None), Finding::Silent(vec![3]));
@@ -190,6 +213,17 @@ mod tests {
         assert_eq!(found(of(None), None), Finding::Unknown);
         assert_eq!(found(of(Some(DiskId(7))), new(3)), Finding::Lost(DiskId(7)));
         assert_eq!(found(of(Some(DiskId(7))), of(Some(DiskId(1)))), Finding::Expected, "one of them is behind");
-        assert_eq!(find(DiskId(1), &BTreeMap::new()), Finding::New(BTreeMap::new()), "a group of one");
+        let nobody = find(DiskId(1), &BTreeMap::new());
+        assert_eq!(nobody, Finding::New(BTreeMap::new()), "a group of one");
+    }
+
+    #[test]
+    fn members_that_voted_and_have_no_log_form_no_second_group() {
+        let answer = |voted| Some(HelloReply { disk: DiskId(2), formed: false, voted, yours: None });
+        let found = |two, three| find(DiskId(1), &BTreeMap::from([(2, two), (3, three)]));
+        assert_eq!(found(answer(true), answer(false)), Finding::Voted([2].into()));
+        assert_eq!(found(answer(true), answer(false)).of_one_that_voted(1), Finding::Voted([1, 2].into()));
+        assert_eq!(found(answer(false), answer(false)).of_one_that_voted(1), Finding::Voted([1].into()));
+        assert_eq!(found(answer(true), None), Finding::Silent(vec![3]), "it may have the group's log");
     }
 }

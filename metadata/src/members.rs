@@ -246,7 +246,7 @@ impl Members {
     /// A member to be: it is who it is said to be, and has no past.
     async fn meet(&self, id: u64, new: NewMember) -> Result<MemberNode, Refused> {
         let hello = self.hello(id, new.addr).await?;
-        if hello.formed {
+        if hello.voted {
             return because(format!(
                 "member {id} at {} has a log already, of this group or another: give it an empty data directory",
                 new.addr

@@ -1,6 +1,7 @@
 //! What members ask each other outside of Raft, method 4: is there a group already, and which data directory is yours?
 
 use openraft::Raft;
+use openraft::error::Fatal;
 use serde::{Deserialize, Serialize};
 use weft_transport::{Refusal, RefusalCode, Routes};
 use weft_types::rpc::Method;
@@ -21,8 +22,10 @@ pub(crate) struct HelloRequest;
 pub(crate) struct HelloReply {
     /// Data directory of who answers.
     pub(crate) disk: DiskId,
-    /// It has voted, or has a log: there is or was a group.
+    /// It has a log: there is or was a group.
     pub(crate) formed: bool,
+    /// It has voted, or has a log. Without one: for a group that it never heard of again.
+    pub(crate) voted: bool,
     /// Data directory that the group, as far as this member knows, expects of who asks; `None`: it is no member.
     pub(crate) yours: Option<DiskId>,
 }
@@ -36,6 +39,19 @@ impl Method for Hello {
     type Response = HelloReply;
 }
 
+/// What a member has of a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Standing {
+    pub(crate) formed: bool,
+    pub(crate) voted: bool,
+}
+
+/// What this member has of a group. A log that it has just got may not be told yet; then it has voted, all the same.
+pub(crate) async fn standing(raft: &Raft<Types>) -> Result<Standing, Fatal<u64>> {
+    let formed = raft.metrics().borrow().last_log_index.is_some();
+    Ok(Standing { formed, voted: formed || raft.is_initialized().await? })
+}
+
 /// Adds method 4.
 pub(crate) fn routes(routes: Routes, raft: &Raft<Types>, disk: DiskId) -> Routes {
     let raft = raft.clone();
@@ -43,12 +59,12 @@ pub(crate) fn routes(routes: Routes, raft: &Raft<Types>, disk: DiskId) -> Routes
         let raft = raft.clone();
         async move {
             let failed = |error: String| Refusal::new(RefusalCode::Failed, error);
-            let formed = raft.is_initialized().await.map_err(|error| failed(error.to_string()))?;
+            let Standing { formed, voted } = standing(&raft).await.map_err(|error| failed(error.to_string()))?;
             let asks = peer.name.as_str().parse::<u64>().ok();
             let metrics = raft.metrics();
             let metrics = metrics.borrow();
             let node = asks.and_then(|id| metrics.membership_config.membership().get_node(&id));
-            Ok(HelloReply { disk, formed, yours: node.map(|node| node.disk) })
+            Ok(HelloReply { disk, formed, voted, yours: node.map(|node| node.disk) })
         }
     })
 }
