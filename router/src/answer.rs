@@ -27,7 +27,7 @@ pub(crate) enum Refusal {
     #[error("model '{asked}' is not served here; known models: {known}")]
     UnknownModel { asked: String, known: String },
     #[error(
-        "there is no {path} here: expected /v1/chat/completions, /v1/completions, /v1/models or another path under /v1/"
+        "there is no {path} here: expected /v1/chat/completions, /v1/completions, /v1/models, /tokenize, /detokenize, /rerank or another path under /v1/"
     )]
     UnknownPath { path: String },
     #[error("{path} takes {allowed} only")]

@@ -40,7 +40,7 @@ pub struct Config {
     pub follow_models: BTreeSet<String>,
     /// Certificate, key and CA; needed with `metadata`.
     pub identity: Option<IdentityFiles>,
-    /// How an endpoint is picked. Default `weft`.
+    /// How an endpoint is picked: `weft`, `approximate`, `least-tokens`, `least-requests`, `round-robin` or `longest-prefix`. Default `weft`.
     pub policy: Policy,
     /// What engines are believed to do before anything was seen of them.
     pub priors: Priors,
@@ -48,7 +48,7 @@ pub struct Config {
     pub keys: KeysConfig,
     /// Salt of callers without a key, part of every block hash. Default empty; one that the engines don't hear of costs every cache hit.
     pub cache_salt: String,
-    /// Tokenizers of models. A model without one is routed by load alone.
+    /// Tokenizers of models. A model without one is routed by load, and by what was sent where.
     pub models: Vec<ModelConfig>,
     /// Endpoints beside those of the roster.
     pub endpoints: Vec<EndpointConfig>,

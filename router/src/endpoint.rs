@@ -97,6 +97,11 @@ impl Endpoint {
         }
     }
 
+    /// As the history knows it.
+    pub(crate) fn remembered(&self) -> (&EndpointId, Incarnation) {
+        (&self.id, self.incarnation)
+    }
+
     pub(crate) fn is_healthy(&self) -> bool {
         !self.health.lock().out
     }

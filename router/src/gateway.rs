@@ -1,5 +1,7 @@
 //! One request: read, understood, sent where it is cheapest, and answered.
 
+mod attempt;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -7,33 +9,32 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName};
-use http::{HeaderValue, Method, Request, Response, StatusCode, request};
+use http::{HeaderValue, Method, Request, Response, request};
 use http_body_util::{BodyExt, Either, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
-use weft_policy::{Fleet, Terms};
-use weft_types::EndpointId;
+use weft_policy::Fleet;
 
+use self::attempt::{Routed, Routing};
 use crate::answer::{self, Body, Refusal};
 use crate::callers::{Caller, Callers, strip_keys};
 use crate::config::Limits;
-use crate::endpoint::{Change, ENDPOINT_HEADER, Endpoint};
-use crate::explain::{Attempt, Explain, Record};
+use crate::endpoint::ENDPOINT_HEADER;
+use crate::explain::Explain;
+use crate::history::{self, History};
 use crate::metrics::{Metrics, Outcome};
-use crate::models::{Model, Models, Served};
-use crate::prompt::{Prompt, Prompts, Surface};
-use crate::relay::{Booking, Exchange, Relay};
+use crate::models::{Model, Models};
+use crate::prompt::{Prompts, Surface};
+use crate::relay::{Exchange, Relay};
 use crate::scan::Scan;
 use crate::upstream::{Arrived, Ask, Bodies, Upstream, strip_hop_headers, strip_request_headers};
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-weft-request-id");
+/// A caller's name for requests that belong together: among endpoints that cost the same, they stay at one.
+const SESSION_HEADER: HeaderName = HeaderName::from_static("x-session-id");
 const MATCHED_HEADER: HeaderName = HeaderName::from_static("x-weft-matched-tokens");
-
-/// Endpoints that a request may be sent to, one after the other.
-const ATTEMPTS: usize = 2;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -43,35 +44,13 @@ pub(crate) struct Gateway {
     pub(crate) models: ArcSwap<Models>,
     pub(crate) fleet: Arc<Mutex<Fleet>>,
     pub(crate) prompts: Prompts,
+    pub(crate) history: History,
     pub(crate) upstream: Upstream,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) draining: AtomicBool,
     pub(crate) debug_headers: bool,
-}
-
-/// A request that was understood and is to be sent.
-struct Routing<'a> {
-    id: String,
-    caller: &'a Caller,
-    model: &'a Arc<Model>,
-    prompt: Prompt,
-    streamed: bool,
-    ask: Ask,
-    /// When its body was whole.
-    whole: Instant,
-}
-
-/// An endpoint's answer, and how the request came there.
-struct Routed {
-    id: String,
-    endpoint: Arc<Endpoint>,
-    terms: Terms,
-    prompt_tokens: u32,
-    streamed: bool,
-    whole: Instant,
-    arrived: Arrived,
 }
 
 impl Gateway {
@@ -100,7 +79,10 @@ impl Gateway {
             (&Method::GET | &Method::HEAD, "/v1/models") => answer::models(self.models.load().names()),
             (&Method::POST, "/v1/chat/completions") => self.exchange(Surface::Chat, caller, request).await,
             (&Method::POST, "/v1/completions") => self.exchange(Surface::Completion, caller, request).await,
-            (_, "/v1/chat/completions" | "/v1/completions") => {
+            (&Method::POST, "/tokenize" | "/detokenize" | "/rerank") => {
+                self.exchange(Surface::Other, caller, request).await
+            }
+            (_, "/v1/chat/completions" | "/v1/completions" | "/tokenize" | "/detokenize" | "/rerank") => {
                 Refusal::Method { path: path.to_owned(), allowed: "POST" }.into_response()
             }
             (_, "/health" | "/v1/models") => {
@@ -166,8 +148,10 @@ impl Gateway {
         let id = format!("{:016x}", rand::random::<u64>());
         let salt = Some(caller.salt()).filter(|salt| !salt.is_empty());
         let bodies = Bodies { salted: scan.salted(&body, salt), plain: scan.salted(&body, None) };
+        let space = history::space(&model.name, caller);
+        let session = head.headers.get(SESSION_HEADER).map(|name| history::session(space, name.as_bytes()));
         let (streamed, ask) = (scan.stream, ask(head, bodies, &id)?);
-        let routing = Routing { ask, id, caller, model, prompt, streamed, whole };
+        let routing = Routing { ask, id, caller, model, prompt, space, session, streamed, whole };
         self.attempt(routing, exchange).await
     }
 
@@ -197,89 +181,6 @@ impl Gateway {
         }
     }
 
-    /// Sends it to the best endpoint, and to the next best if that one does not answer.
-    async fn attempt(&self, routing: Routing<'_>, exchange: &mut Exchange) -> Result<Routed, Refusal> {
-        let mut tried: Vec<EndpointId> = Vec::with_capacity(ATTEMPTS);
-        let mut unanswered = Refusal::NoEndpoint { model: routing.model.name.clone() };
-        let mut busy = None;
-        while tried.len() < ATTEMPTS {
-            let Some((terms, served)) = self.decide(&routing, &tried, exchange) else { break };
-            let endpoint = Arc::clone(&served.endpoint);
-            let asked = tokio::select! {
-                asked = self.upstream.ask(&endpoint, &routing.ask, served.takes_salt) => asked,
-                () = endpoint.falls_silent() => Err("it leaves probes unanswered".to_owned()),
-            };
-            match asked {
-                Ok(arrived) => {
-                    endpoint.answered();
-                    let unavailable = unavailable(arrived.head.status);
-                    let routed = routing.answered(endpoint, terms, arrived);
-                    if !unavailable {
-                        return Ok(routed);
-                    }
-                    exchange.failed(&format!("it answered {}", routed.arrived.head.status));
-                    tried.push(routed.endpoint.id.clone());
-                    busy = Some(routed);
-                }
-                Err(reason) => {
-                    self.endpoint_failed(&endpoint, &routing.id, &reason);
-                    exchange.failed(&reason);
-                    unanswered = Refusal::Upstream { endpoint: endpoint.id.to_string(), reason };
-                    tried.push(endpoint.id.clone());
-                }
-            }
-            exchange.unbook();
-        }
-        busy.ok_or(unanswered)
-    }
-
-    fn decide<'r>(
-        &self,
-        routing: &Routing<'r>,
-        tried: &[EndpointId],
-        exchange: &mut Exchange,
-    ) -> Option<(Terms, &'r Served)> {
-        let Routing { id, model, prompt, streamed, whole, .. } = routing;
-        let candidates = prompt.candidates(model, tried);
-        let (now, dice) = (Instant::now(), rand::random());
-        let ask = weft_policy::Ask { tokens: prompt.tokens, streamed: *streamed };
-        let decision = self.fleet.lock().decide(now, &ask, &candidates, dice)?;
-        exchange.book(Booking { fleet: Arc::clone(&self.fleet), ticket: decision.ticket });
-        match tried.last() {
-            None => self.metrics.decided(now - *whole, prompt.tokens, decision.terms()),
-            Some(_) => self.metrics.retries.inc(),
-        }
-        let served = model.served.iter().find(|served| served.endpoint.id == *decision.endpoint())?;
-        debug!(
-            request = id, model = %model.name, tokens = prompt.tokens, endpoint = %decision.endpoint(), beta = decision.beta,
-            considered = ?decision.considered, "routed"
-        );
-        let (terms, took) = (*decision.terms(), now - *whole);
-        exchange.decided(Attempt::new(decision, took), &self.explain, |attempt| Record {
-            request: id.clone(),
-            at: *whole,
-            model: model.name.clone(),
-            tenant: routing.caller.tenant.clone(),
-            prompt_tokens: prompt.tokens,
-            counted: prompt.counted,
-            prints: prompt.prints.clone(),
-            index_age: self.prompts.index_age(),
-            attempts: vec![attempt],
-            ttft: None,
-            usage: None,
-            ended: None,
-        });
-        Some((terms, served))
-    }
-
-    fn endpoint_failed(&self, endpoint: &Endpoint, request: &str, reason: &str) {
-        warn!(request, endpoint = %endpoint.id, url = %endpoint.url, "no answer: {reason}");
-        if endpoint.failed(Instant::now()) == Change::Out {
-            info!(endpoint = %endpoint.id, "endpoint is out until a probe finds it well");
-            self.count_endpoints();
-        }
-    }
-
     fn pass_on(&self, routed: Routed, exchange: Exchange) -> Response<Body> {
         let Routed { id, endpoint, terms, prompt_tokens, streamed, whole, arrived } = routed;
         let Arrived { mut head, first, rest } = arrived;
@@ -298,20 +199,6 @@ impl Gateway {
         }
         let relay = Relay::new(first, rest, events, endpoint, exchange, self.limits.endpoint_stall);
         Response::from_parts(head, Either::Right(relay))
-    }
-}
-
-impl Routing<'_> {
-    fn answered(&self, endpoint: Arc<Endpoint>, terms: Terms, arrived: Arrived) -> Routed {
-        Routed {
-            id: self.id.clone(),
-            endpoint,
-            terms,
-            prompt_tokens: self.prompt.tokens,
-            streamed: self.streamed,
-            whole: self.whole,
-            arrived,
-        }
     }
 }
 
@@ -361,9 +248,4 @@ fn ask(head: request::Parts, body: Bodies, id: &str) -> Result<Ask, Refusal> {
     let path = uri.path_and_query().cloned();
     let path = path.ok_or_else(|| Refusal::BadRequest(format!("'{uri}' has no path")))?;
     Ok(Ask { method, path, headers, body })
-}
-
-/// The endpoint answered that it cannot: another may.
-fn unavailable(status: StatusCode) -> bool {
-    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }

@@ -33,7 +33,10 @@ async fn probe_one(gateway: &Gateway, endpoint: &Endpoint, config: &HealthConfig
     let found = gateway.upstream.probe(endpoint, path, config.within).await;
     match endpoint.probed(found, Instant::now(), config.failures) {
         Change::None => {}
-        Change::Out => warn!(endpoint = %endpoint.id, url = %endpoint.url, "endpoint fails its probes: it is out"),
+        Change::Out => {
+            warn!(endpoint = %endpoint.id, url = %endpoint.url, "endpoint fails its probes: it is out");
+            gateway.history.forget(endpoint.remembered());
+        }
         Change::Back => info!(endpoint = %endpoint.id, "endpoint passes its probes: it is back"),
     }
 }

@@ -27,6 +27,7 @@ mod endpoint;
 mod explain;
 mod gateway;
 mod health;
+mod history;
 mod metrics;
 mod models;
 mod prints;

@@ -12,7 +12,7 @@ use weft_types::{BlockHash, BlockHasher, EndpointId};
 
 use crate::answer::Refusal;
 use crate::callers::Caller;
-use crate::models::Model;
+use crate::models::{Model, Served};
 use crate::prints::Prints;
 use crate::residency::{Holdings, Residency};
 use crate::scan::Scan;
@@ -48,19 +48,27 @@ impl Prompt {
         Self { tokens: count(body.len() / Self::BYTES_A_TOKEN), counted: false, prints, holdings: Vec::new() }
     }
 
-    /// The endpoints of the model, without those tried before.
-    pub(crate) fn candidates<'a>(&'a self, model: &Model, tried: &[EndpointId]) -> Vec<Candidate<'a>> {
-        let candidate = |served: &crate::models::Served| {
+    /// Whether somebody reports what this endpoint holds of the prompt; otherwise what it was sent stands for that.
+    pub(crate) fn is_reported(&self, served: &Served) -> bool {
+        self.counted && served.key.is_some()
+    }
+
+    /// The endpoints of the model, without those tried before. `sent`: leading tokens that each was sent.
+    pub(crate) fn candidates<'a>(&'a self, model: &Model, tried: &[EndpointId], sent: &[u32]) -> Vec<Candidate<'a>> {
+        let candidate = |(served, sent): (&Served, &u32)| {
             let holdings = served.key.and_then(|key| self.holdings.get(key));
             Candidate {
                 endpoint: served.endpoint.id.clone(),
                 node: served.node.clone(),
                 usable: served.endpoint.is_healthy() && !tried.contains(&served.endpoint.id),
-                device_tokens: holdings.map_or(0, |holdings| holdings.device(&served.endpoint.id)),
+                device_tokens: match self.is_reported(served) {
+                    true => holdings.map_or(0, |holdings| holdings.device(&served.endpoint.id)),
+                    false => *sent,
+                },
                 nodes: holdings.map_or(&[], Holdings::nodes),
             }
         };
-        model.served.iter().map(candidate).collect()
+        model.served.iter().zip(sent).map(candidate).collect()
     }
 }
 
@@ -71,6 +79,8 @@ pub(crate) struct Prompts {
     cores: Arc<Semaphore>,
     /// Of the prints of this process.
     seed: u64,
+    /// Prompts are not read as tokens, whether there is a tokenizer or not.
+    approximate: bool,
 }
 
 impl Prompts {
@@ -78,9 +88,9 @@ impl Prompts {
     /// hop to another thread and back costs about 0.05 ms.
     const INLINE_BYTES_MAX: usize = 2 << 10;
 
-    pub(crate) fn new(residency: Arc<dyn Residency>) -> Self {
+    pub(crate) fn new(residency: Arc<dyn Residency>, approximate: bool) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { residency, cores: Arc::new(Semaphore::new(cores)), seed: rand::random() }
+        Self { residency, cores: Arc::new(Semaphore::new(cores)), seed: rand::random(), approximate }
     }
 
     /// How old the index is.
@@ -99,7 +109,7 @@ impl Prompts {
         scan: &Scan<'_>,
         caller: &Arc<Caller>,
     ) -> Result<Prompt, Refusal> {
-        let read = match model.files.clone().filter(|_| surface != Surface::Other) {
+        let read = match model.files.clone().filter(|_| surface != Surface::Other && !self.approximate) {
             Some(files) => self.tokenise(surface, model, files, body, caller).await?,
             None => None,
         };

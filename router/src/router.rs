@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 use weft_metadata_client::{Follower, FollowerMetrics, MetadataClient};
-use weft_policy::Fleet;
+use weft_policy::{Fleet, Policy};
 use weft_service::admin::{Admin, AdminError, Hooks, Page};
 use weft_service::config::ConfigError;
 use weft_service::exit::{self, Fault};
@@ -29,6 +29,7 @@ use crate::endpoint::{Endpoint, UrlError};
 use crate::explain::Explain;
 use crate::gateway::Gateway;
 use crate::health;
+use crate::history::History;
 use crate::metrics::Metrics;
 use crate::models::{Models, Tokenizers};
 use crate::prompt::Prompts;
@@ -165,7 +166,8 @@ impl Router {
             explain: Explain::new(config.explained_requests),
             models: ArcSwap::from_pointee(updating.models(&rosters.borrow(), &Models::default())),
             fleet: Arc::new(Mutex::new(Fleet::new(config.policy, config.priors))),
-            prompts: Prompts::new(residency),
+            prompts: Prompts::new(residency, config.policy == Policy::Approximate),
+            history: History::default(),
             upstream: Upstream::new(&config.limits),
             metrics: Arc::new(Metrics::register(&telemetry.registry, config.keys.counted_tenants)),
             slots: Arc::new(Semaphore::new(config.limits.requests)),

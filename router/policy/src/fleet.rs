@@ -114,10 +114,22 @@ impl Fleet {
     /// Picks an endpoint for a request, and books the request there. `dice`: any random number. `None` if no candidate is
     /// usable.
     pub fn decide(&mut self, now: Instant, ask: &Ask, candidates: &[Candidate<'_>], dice: u64) -> Option<Decision> {
+        self.decide_near(now, ask, candidates, None, dice)
+    }
+
+    /// As [`Fleet::decide`]; among equals, `near` is picked: the endpoint that a session was at before.
+    pub fn decide_near(
+        &mut self,
+        now: Instant,
+        ask: &Ask,
+        candidates: &[Candidate<'_>],
+        near: Option<&EndpointId>,
+        dice: u64,
+    ) -> Option<Decision> {
         let beta = self.beta(now, candidates);
         let usable = candidates.iter().filter(|candidate| candidate.usable);
         let considered: Vec<_> = usable.map(|candidate| self.consider(now, ask, candidate, beta)).collect();
-        let picked = self.pick(&considered, dice)?;
+        let picked = self.pick(&considered, near, dice)?;
         let node = candidates.iter().find(|candidate| candidate.endpoint == considered[picked].endpoint)?.node.as_ref();
         let ticket = self.book(now, ask, &considered[picked], node);
         Some(Decision { picked, considered, beta, ticket })
@@ -217,22 +229,28 @@ impl Fleet {
         self.endpoints.iter().map(view).collect()
     }
 
-    fn pick(&mut self, considered: &[Considered], dice: u64) -> Option<usize> {
+    fn pick(&mut self, considered: &[Considered], near: Option<&EndpointId>, dice: u64) -> Option<usize> {
         let least = |key: &dyn Fn(&Considered) -> f64, tie: f64, of: Vec<usize>| -> Vec<usize> {
             let best = of.iter().map(|index| key(&considered[*index])).fold(f64::INFINITY, f64::min);
             of.into_iter().filter(|index| key(&considered[*index]) <= best + tie).collect()
+        };
+        let affine = |of: Vec<usize>| -> Vec<usize> {
+            match of.iter().find(|index| Some(&considered[**index].endpoint) == near) {
+                Some(index) => vec![*index],
+                None => of,
+            }
         };
         let cost = |one: &Considered| one.terms.cost_seconds;
         let in_flight = |one: &Considered| f64::from(one.in_flight);
         let all: Vec<_> = (0..considered.len()).collect();
         let best = match self.policy {
             // Among equals, the one that decodes for the fewest.
-            Policy::Weft => least(&in_flight, 0.0, least(&cost, Self::TIE_SECONDS, all)),
-            Policy::LeastRequests => least(&in_flight, 0.0, all),
-            Policy::LeastTokens => least(&|one| one.terms.wait_seconds, 0.0, all),
+            Policy::Weft | Policy::Approximate => least(&in_flight, 0.0, affine(least(&cost, Self::TIE_SECONDS, all))),
+            Policy::LeastRequests => affine(least(&in_flight, 0.0, all)),
+            Policy::LeastTokens => affine(least(&|one| one.terms.wait_seconds, 0.0, all)),
             Policy::LongestPrefix => {
                 let held = |one: &Considered| f64::from(one.overlap.device_tokens.max(one.overlap.local_tokens));
-                least(&in_flight, 0.0, least(&|one| -held(one), 0.0, all))
+                least(&in_flight, 0.0, affine(least(&|one| -held(one), 0.0, all)))
             }
             Policy::RoundRobin => {
                 let by_name = |index: &usize| &considered[*index].endpoint;

@@ -56,4 +56,6 @@ pub enum Policy {
     /// The one that has most of the prompt in its device memory or its node's tiers. Where all prompts begin alike, all of them go
     /// to one endpoint: to compare with, not to serve with.
     LongestPrefix,
+    /// As `weft`, with what the router itself sent where in place of tokenizer and index: for engines that nobody reports of.
+    Approximate,
 }

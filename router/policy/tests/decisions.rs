@@ -119,8 +119,14 @@ fn overload_spreads_a_hot_prefix_too() {
 
 #[test]
 fn what_is_not_usable_is_never_picked_whatever_it_holds() {
-    for policy in [Policy::Weft, Policy::RoundRobin, Policy::LeastRequests, Policy::LeastTokens, Policy::LongestPrefix]
-    {
+    for policy in [
+        Policy::Weft,
+        Policy::Approximate,
+        Policy::RoundRobin,
+        Policy::LeastRequests,
+        Policy::LeastTokens,
+        Policy::LongestPrefix,
+    ] {
         let mut world = World::new(policy);
         let mut candidates = cold();
         candidates[2].device_tokens = 3_999;
@@ -144,6 +150,25 @@ fn ties_are_broken_by_the_dice() {
             .to_string()
     });
     assert_eq!(picks, NAMES);
+}
+
+#[test]
+fn a_session_stays_where_it_was_among_equals_and_only_there() {
+    for policy in [Policy::Weft, Policy::Approximate, Policy::LeastRequests, Policy::LeastTokens, Policy::LongestPrefix]
+    {
+        let (mut candidates, near) = (cold(), "e2".parse().unwrap());
+        let near_picked = |candidates: &[Candidate<'_>], dice| {
+            let (mut fleet, ask) = (Fleet::new(policy, PRIORS), Ask { tokens: 100, streamed: true });
+            fleet.decide_near(Instant::now(), &ask, candidates, Some(&near), dice).unwrap().endpoint() == &near
+        };
+        assert!((0..8).all(|dice| near_picked(&candidates, dice)), "{policy:?}");
+        candidates[2].usable = false;
+        assert!(!near_picked(&candidates, 2), "{policy:?}");
+        candidates[2].usable = true;
+        candidates[1].device_tokens = 99;
+        let holds = !matches!(policy, Policy::LeastRequests | Policy::LeastTokens);
+        assert_eq!(near_picked(&candidates, 2), !holds, "{policy:?}: a prefix is worth more than a session's name");
+    }
 }
 
 #[test]

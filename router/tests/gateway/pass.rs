@@ -57,6 +57,12 @@ async fn other_paths_go_to_an_engine_of_the_model() {
     let cluster = Cluster::of(&[&engine], |_| {}).await;
     let cases = [
         ("/v1/embeddings", r#"{"model": "sim-8b", "input": "x"}"#, "application/json"),
+        ("/v1/responses", r#"{"model": "sim-8b", "input": "x", "stream": false}"#, "application/json"),
+        ("/v1/messages", r#"{"model": "sim-8b", "max_tokens": 1, "messages": []}"#, "application/json"),
+        ("/v1/rerank", r#"{"model": "sim-8b", "query": "x", "documents": ["y"]}"#, "application/json"),
+        ("/rerank", r#"{"model": "sim-8b", "query": "x", "documents": ["y"]}"#, "application/json"),
+        ("/tokenize", r#"{"model": "sim-8b", "prompt": "x"}"#, "application/json"),
+        ("/detokenize", r#"{"model": "sim-8b", "tokens": [1]}"#, "application/json"),
         ("/v1/audio/transcriptions", "--form--", "multipart/form-data; boundary=form"),
     ];
     for (path, body, kind) in cases {
