@@ -1,7 +1,7 @@
 //! Clearing: an operator has the node drop blocks, of everything, of some contracts, or of one prefix.
 //!
 //! The node really drops them, and reports it as it reports any eviction, so that the directory follows. What a lease pins
-//! stays, unless the operator insists. What engines have in their device memory is theirs, and stays too.
+//! stays, unless the operator insists. On disk they are forgotten, not erased: after a restart those may be back. What engines have in their device memory is theirs, and stays too.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use weft_transport::{Peer, Refusal, RefusalCode};
 use weft_types::rpc::Method;
 use weft_types::{BlockHash, ContractId, control_message};
 
-use crate::arenas::Arenas;
 use crate::leases;
+use crate::report::Own;
 
 /// Longest wait to hear of the leases that an operator knows of: a watch brings them within milliseconds, or another member is
 /// followed after three seconds of silence.
@@ -48,7 +48,7 @@ pub struct ClearRequest {
 /// What became of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ClearResponse {
-    /// Dropped.
+    /// Dropped; a block that was in memory and on disk counts twice, here and below.
     pub removed: u64,
     /// Stay, for a lease.
     pub leased: u64,
@@ -60,7 +60,7 @@ control_message!(ClearRequest, ClearResponse);
 
 /// Drops what is asked for. `followed`: who knows what is pinned.
 pub(crate) async fn clear(
-    arenas: Arc<Arenas>,
+    own: Own,
     followed: Follower,
     peer: Peer,
     request: ClearRequest,
@@ -70,7 +70,7 @@ pub(crate) async fn clear(
         None => LeasedKeys::new(),
     };
     let force = request.pins.is_none();
-    let clearing = tokio::task::spawn_blocking(move || drop_blocks(&arenas, &pinned, &request));
+    let clearing = tokio::task::spawn_blocking(move || drop_blocks(&own, &pinned, &request));
     let cleared = clearing
         .await
         .map_err(|error| Refusal::new(RefusalCode::Failed, format!("clearing was broken off: {error}")))?;
@@ -92,10 +92,10 @@ async fn pinned(followed: &Follower, as_of: u64) -> Result<LeasedKeys, Refusal> 
     Ok(leases::keys(&followed.accounts()))
 }
 
-fn drop_blocks(arenas: &Arenas, pinned: &LeasedKeys, request: &ClearRequest) -> ClearResponse {
+fn drop_blocks(own: &Own, pinned: &LeasedKeys, request: &ClearRequest) -> ClearResponse {
     let wanted: Option<HashSet<&BlockHash>> = request.blocks.as_ref().map(|blocks| blocks.iter().collect());
     let mut cleared = ClearResponse { removed: 0, leased: 0, held: 0 };
-    let all = arenas.all();
+    let all = own.arenas.all();
     let is_asked =
         |arena: &&Arc<Arena>| request.contracts.is_empty() || request.contracts.contains(&arena.contract().id());
     for arena in all.iter().filter(is_asked) {
@@ -109,6 +109,18 @@ fn drop_blocks(arenas: &Arenas, pinned: &LeasedKeys, request: &ClearRequest) -> 
         cleared.leased += step.kept - others;
     }
     cleared.held = all.iter().map(|arena| arena.tier().held().complete as u64).sum();
+    if let Some(tier) = own.disk.as_ref().and_then(|disk| disk.tier()) {
+        let contracts: Vec<_> = request.contracts.iter().map(|contract| contract.checksum()).collect();
+        let mut others = 0;
+        let step = tier.clear(&contracts, |block| {
+            let other = wanted.as_ref().is_some_and(|wanted| !wanted.contains(block));
+            others += u64::from(other);
+            other || pinned.contains(&block.index_key())
+        });
+        cleared.removed += step.removed;
+        cleared.leased += step.kept - others;
+        cleared.held += tier.held().blocks as u64;
+    }
     cleared
 }
 

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use weft_metadata_client::{MetadataClient, MetadataError};
 use weft_types::{HolderKey, Incarnation, IndexKey, NodeId, Tier};
 
-/// A peer that holds leading blocks of a prefix in its host tier.
+/// A peer that holds leading blocks of a prefix in its host tier, on disk, or in both.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct PeerHolder {
     /// Which node.
@@ -54,7 +54,7 @@ impl MetadataDirectory {
         let peers: Vec<_> = matches
             .into_iter()
             .filter_map(|(grant, blocks)| match grant.key {
-                HolderKey::Node { node, tier: Tier::Host } if node != self.me => {
+                HolderKey::Node { node, tier: Tier::Host | Tier::Disk } if node != self.me => {
                     Some((node, grant.incarnation, blocks))
                 }
                 _ => None,
@@ -70,11 +70,14 @@ impl MetadataDirectory {
             addresses = Arc::new(nodes.collect());
             *self.addresses.lock() = Arc::clone(&addresses);
         }
-        let peers = peers.into_iter().filter_map(|(node, incarnation, blocks)| {
-            let bulk = address(&addresses, &node, incarnation)?;
-            Some(PeerHolder { node, bulk, blocks: blocks as usize })
-        });
-        Ok(peers.collect())
+        // A node's tiers are asked as one: it counts as the best of them.
+        let mut best = BTreeMap::<NodeId, PeerHolder>::new();
+        for (node, incarnation, blocks) in peers {
+            let (Some(bulk), blocks) = (address(&addresses, &node, incarnation), blocks as usize) else { continue };
+            let known = best.entry(node.clone()).or_insert(PeerHolder { node, bulk, blocks });
+            known.blocks = known.blocks.max(blocks);
+        }
+        Ok(best.into_values().collect())
     }
 }
 

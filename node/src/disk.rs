@@ -22,9 +22,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::RwLock;
-use weft_store::TierChange;
+use parking_lot::{Mutex, RwLock};
 use weft_store::disk::{DiskHeld, DiskStats, DiskTier};
+use weft_store::{LeasedKeys, TierChange};
 use weft_types::{BlockHash, ByteSize};
 
 pub(crate) use self::demote::Bell;
@@ -48,6 +48,8 @@ pub(crate) struct Disk {
     io_errors: AtomicU64,
     /// What was held is gone, and the reporter has not been told.
     lost: AtomicBool,
+    /// What leases pin.
+    leased: Mutex<Arc<LeasedKeys>>,
     changed: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -97,6 +99,7 @@ impl Disk {
             faults: AtomicU64::new(0),
             io_errors: AtomicU64::new(0),
             lost: AtomicBool::new(false),
+            leased: Mutex::default(),
             changed,
         }
     }
@@ -173,12 +176,23 @@ impl Disk {
         }
     }
 
+    /// From now on these are the blocks that leases pin.
+    pub(crate) fn set_leased(&self, leased: Arc<LeasedKeys>) {
+        let mut current = self.leased.lock();
+        *current = Arc::clone(&leased);
+        if let Some(tier) = self.tier() {
+            tier.set_leased(leased);
+        }
+    }
+
     fn open(&self, tier: Arc<DiskTier>, took: Duration) {
+        let leased = self.leased.lock();
+        tier.set_leased(Arc::clone(&leased));
         let mut state = self.state.write();
         if matches!(*state, State::Opening) {
             *state = State::Open(tier, took);
         }
-        drop(state);
+        drop((state, leased));
         (self.changed)();
     }
 

@@ -1,4 +1,4 @@
-//! What leases pin, followed from metadata and told to the arenas.
+//! What leases pin, followed from metadata and told to the arenas and to the disk tier.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use tokio_util::task::TaskTracker;
 use weft_metadata_client::{Accounts, Follower};
 use weft_store::LeasedKeys;
 
-use crate::arenas::Arenas;
+use crate::report::Own;
 
-/// Tells the arenas whenever a lease comes or goes, until `stop`. While metadata is away, what was leased stays leased.
-pub(crate) fn keep(leases: &Follower, arenas: Arc<Arenas>, tasks: &TaskTracker, stop: &CancellationToken) {
+/// Tells the node's tiers whenever a lease comes or goes, until `stop`. While metadata is away, what was leased stays leased.
+pub(crate) fn keep(leases: &Follower, own: Own, tasks: &TaskTracker, stop: &CancellationToken) {
     let mut changes = leases.accounts_changes();
     let keeping = async move {
         let mut known = Vec::new();
@@ -20,9 +20,16 @@ pub(crate) fn keep(leases: &Follower, arenas: Arc<Arenas>, tasks: &TaskTracker, 
             let now: Vec<_> = accounts.leases.keys().copied().collect();
             if now != known {
                 known = now;
-                let arenas = Arc::clone(&arenas);
-                // Every slot is looked at.
-                let told = tokio::task::spawn_blocking(move || arenas.set_leased(Arc::new(keys(&accounts)))).await;
+                let own = own.clone();
+                let tell = move || {
+                    let leased = Arc::new(keys(&accounts));
+                    if let Some(disk) = &own.disk {
+                        disk.set_leased(Arc::clone(&leased));
+                    }
+                    // Every slot is looked at.
+                    own.arenas.set_leased(leased);
+                };
+                let told = tokio::task::spawn_blocking(tell).await;
                 if let Err(error) = told {
                     tracing::error!(%error, "cannot look at what is leased");
                 }

@@ -150,16 +150,16 @@ impl Node {
             DiskWork::register(Arc::clone(disk), &telemetry.registry)?;
         }
 
-        let fabric = bind_fabrics(&config, &arenas, &metrics, telemetry)?;
+        let own = Own { arenas: Arc::clone(&arenas), disk: disk.clone() };
+        let fabric = bind_fabrics(&config, &own, &metrics, telemetry)?;
         let policy = SocketPolicy { allow_uids: config.allow_uids.clone() };
         let listener = listen(&config.socket, &policy).await?;
-        let own = Own { arenas: Arc::clone(&arenas), disk: disk.clone() };
         let patience =
             Patience { fetch: config.fetch_deadline, lookup: config.lookup_deadline, pause: config.breaker_pause };
         let cluster = fabric.as_ref().filter(|_| !config.metadata.is_empty()).map(|fabric| {
             let metadata = MetadataClient::new(fabric.control.clone(), config.metadata.clone());
             let leases = metadata.follow_accounts(FollowerMetrics::register(&telemetry.registry));
-            leases::keep(&leases, Arc::clone(&arenas), &tasks, &stop);
+            leases::keep(&leases, own.clone(), &tasks, &stop);
             serve_operators(&fabric.control, &own, leases, (&roll, &metrics));
             let spec = node_spec(&config, boot.incarnation, fabric);
             let reporter = Reporter::spawn(
@@ -286,7 +286,7 @@ fn make_arenas(config: &Config, changed: &Arc<Notify>, bell: &Arc<Bell>) -> Arc<
 
 fn bind_fabrics(
     config: &Config,
-    arenas: &Arc<Arenas>,
+    own: &Own,
     metrics: &Metrics,
     telemetry: &Telemetry,
 ) -> Result<Option<Fabrics>, BindError> {
@@ -305,15 +305,15 @@ fn bind_fabrics(
     let transport = weft_transport::Metrics::register(&telemetry.registry);
     let control = Fabric::bind(config.fabric, Profile::Control, &identity, transport.clone())?;
     let bulk = Fabric::bind(config.bulk, Profile::Bulk, &identity, transport)?;
-    let source = Arc::new(HostBlocks::new(Arc::clone(arenas), metrics.clone()));
+    let source = Arc::new(HostBlocks::new(Arc::clone(&own.arenas), own.disk.clone(), metrics.clone()));
     bulk.serve(Routes::new().blocks(&[Role::Node], source));
     Ok(Some(Fabrics { control, bulk }))
 }
 
 /// What operators may ask of this node, once it is part of a cluster.
 fn serve_operators(control: &Fabric, own: &Own, leases: Follower, (roll, metrics): (&Arc<Roll>, &Metrics)) {
-    let cleared = Arc::clone(&own.arenas);
-    let clear = move |peer, request| clear::clear(Arc::clone(&cleared), leases.clone(), peer, request);
+    let cleared = own.clone();
+    let clear = move |peer, request| clear::clear(cleared.clone(), leases.clone(), peer, request);
     let (own, roll, metrics) = (own.clone(), Arc::clone(roll), metrics.clone());
     let inventory =
         move |_, _| std::future::ready(Ok(inventory::inventory((&own.arenas, own.disk.as_ref()), &roll, &metrics)));

@@ -1,5 +1,8 @@
 //! Block streams: what is asked, where bytes come from, where they go.
 
+use std::future::{Future, ready};
+use std::pin::Pin;
+
 use bytes::Bytes;
 use weft_transport_proto::BlockRefusal;
 use weft_types::{BlockHash, Checksum};
@@ -24,13 +27,22 @@ pub struct BlockBytes {
     pub checksum: Checksum,
 }
 
-/// Where a server takes blocks from. Called on a runtime thread: it must not wait.
+/// A block on its way from where reading takes a while.
+pub type Bringing<'a> = Pin<Box<dyn Future<Output = Result<BlockBytes, BlockRefusal>> + Send + 'a>>;
+
+/// Where a server takes blocks from.
 pub trait BlockSource: Send + Sync + 'static {
-    /// Pins and returns a block of `block_bytes`.
+    /// Pins and returns a block of `block_bytes`. Called on a runtime thread: it must not wait.
     ///
     /// # Errors
     /// It is not here, or not of that size.
     fn read(&self, peer: &Peer, block: &BlockHash, block_bytes: u64) -> Result<BlockBytes, BlockRefusal>;
+
+    /// Brings a block that [`BlockSource::read`] says is gone from where it takes a while, if there is such a place. Dropped when
+    /// the peer goes first.
+    fn bring<'a>(&'a self, _peer: &'a Peer, _block: &'a BlockHash, _block_bytes: u64) -> Bringing<'a> {
+        Box::pin(ready(Err(BlockRefusal::Gone)))
+    }
 }
 
 /// Where a client puts blocks. Called in order, from one task; it must not wait.

@@ -45,7 +45,7 @@ mod tls;
 mod trust;
 mod wire;
 
-pub use blocks::{BlockBytes, BlockSink, BlockSource, FetchRequest, FetchSummary};
+pub use blocks::{BlockBytes, BlockSink, BlockSource, Bringing, FetchRequest, FetchSummary};
 pub use error::{BindError, CallError, FetchError};
 pub use fabric::{Fabric, Target};
 pub use identity::{Identity, IdentityError};

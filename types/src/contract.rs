@@ -99,6 +99,14 @@ impl Contract {
 #[serde(transparent)]
 pub struct ContractId(Checksum);
 
+impl ContractId {
+    /// The checksum of its canonical model key.
+    #[must_use]
+    pub const fn checksum(self) -> Checksum {
+        self.0
+    }
+}
+
 impl fmt::Display for ContractId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)

@@ -3,6 +3,7 @@
 //! Each bench measures its limit, a peer or the hardware, in the same run: see [`form`]. `--quick` ends within 40 seconds.
 
 mod arena;
+mod disk;
 mod divergence;
 mod engine;
 mod failover;
@@ -55,6 +56,8 @@ enum Command {
     Fetch(FormArgs),
     /// Storing and loading through a node daemon, against copying in memory.
     Arena(FormArgs),
+    /// The disk tier through its real code, against fio or plain direct I/O; and a start on 100 GB of segments.
+    Disk(disk::DiskArgs),
     /// Reports and lookups through a group of three metadata members, against the disk alone.
     Placement(FormArgs),
     /// The leader of three metadata members is killed over and over: time to the next write, and what was lost.
@@ -114,13 +117,14 @@ const HASH: Bench = Bench { name: "hash", run: |effort| on_a_thread(move || hash
 const INDEX: Bench = Bench { name: "index", run: |effort| on_a_thread(move || index::measure(effort)) };
 const FETCH: Bench = Bench { name: "fetch", run: |effort| on_a_thread(move || fetch::measure(effort)) };
 const ARENA: Bench = Bench { name: "arena", run: |effort| on_a_thread(move || arena::measure(effort)) };
+const DISK: Bench = Bench { name: "disk", run: |effort| on_a_thread(move || disk::measure(effort)) };
 const PLACEMENT: Bench = Bench { name: "placement", run: |effort| Box::pin(placement::measure(effort)) };
 const FAILOVER: Bench = Bench { name: "failover", run: |effort| Box::pin(failover::measure(effort)) };
 const WARM_START: Bench = Bench { name: "warm-start", run: |effort| Box::pin(warm_start::measure(effort)) };
 const DIVERGENCE: Bench = Bench { name: "divergence", run: |effort| Box::pin(divergence::measure(effort)) };
 
 /// In the order of the report.
-const ALL: &[Bench] = &[HASH, INDEX, FETCH, ARENA, PLACEMENT, FAILOVER, WARM_START, DIVERGENCE];
+const ALL: &[Bench] = &[HASH, INDEX, FETCH, ARENA, DISK, PLACEMENT, FAILOVER, WARM_START, DIVERGENCE];
 
 /// Runs what was asked for.
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
@@ -130,6 +134,7 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
         Command::Index(args) => index::run(args).await,
         Command::Fetch(form) => FETCH.report(&form).await,
         Command::Arena(form) => ARENA.report(&form).await,
+        Command::Disk(args) => disk::run(args).await,
         Command::Placement(form) => PLACEMENT.report(&form).await,
         Command::Failover(form) => FAILOVER.report(&form).await,
         Command::WarmStart(form) => WARM_START.report(&form).await,

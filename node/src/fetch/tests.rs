@@ -101,7 +101,7 @@ impl World {
         store(&lease, blocks);
         let metrics = Metrics::register(&Registry::new()).unwrap();
         let bulk = self.bulk(name);
-        bulk.serve(Routes::new().blocks(&[Role::Node], Arc::new(HostBlocks::new(arenas, metrics.clone()))));
+        bulk.serve(Routes::new().blocks(&[Role::Node], Arc::new(HostBlocks::new(arenas, None, metrics.clone()))));
         Side { lease, bulk, metrics, name: name.parse().unwrap() }
     }
 

@@ -82,28 +82,33 @@ fn a_record_header() {
 #[test]
 fn a_footer() {
     let entries = [
-        FooterEntry { block: BlockHash::from_bytes([0xcd; 32]), page: 1, bytes: 5096 },
-        FooterEntry { block: BlockHash::from_bytes([0xef; 32]), page: 4, bytes: 0x20_0000 },
+        FooterEntry { block: BlockHash::from_bytes([0xcd; 32]), page: 1, bytes: 5096, contract: Checksum::from_u64(7) },
+        FooterEntry {
+            block: BlockHash::from_bytes([0xef; 32]),
+            page: 4,
+            bytes: 0x20_0000,
+            contract: Checksum::from_u64(0x0102_0304_0506_0708),
+        },
     ];
     let mut encoded = vec![0; 2 * PAGE_BYTES];
     Trailer::encode(STORE, (3, 9), &entries, &mut encoded);
     let table = "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd -- block hash
-         01000000 e8130000 0000000000000000 -- page, bytes, zero
+         01000000 e8130000 0700000000000000 -- page, bytes, contract
          efefefefefefefefefefefefefefefefefefefefefefefefefefefefefefefef
-         04000000 00002000 0000000000000000";
+         04000000 00002000 0807060504030201";
     assert_eq!(hex::encode(&encoded[..PAGE_BYTES]), page(table, "0000000000000000"));
     let trailer = page(
-        "5745465449445831 -- magic, WEFTIDX1
+        "5745465449445832 -- magic, WEFTIDX2
          0900000000000000 -- generation
          03000000 -- segment
          02000000 -- entries
-         c9f29944e2974da9 -- XXH3 of the table's pages, seeded with the store",
+         b127b85edbc1a99b -- XXH3 of the table's pages, seeded with the store",
         "",
     );
     assert_eq!(hex::encode(&encoded[PAGE_BYTES..2 * PAGE_BYTES - 8]), trailer);
     assert_eq!(
         hex::encode(&encoded[2 * PAGE_BYTES - 8..]),
-        "f6c22999b18ecffd",
+        "66656db2459911b8",
         "XXH3 of the page, seeded with the store"
     );
     let last: &Page = encoded.last_chunk().unwrap();
@@ -146,7 +151,7 @@ proptest! {
     fn any_page_is_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 200), kind in 0..3) {
         let mut page = [0; PAGE_BYTES];
         page[..200].copy_from_slice(&bytes);
-        page[..8].copy_from_slice([b"WEFTSEG1", b"WEFTREC1", b"WEFTIDX1"][kind as usize]);
+        page[..8].copy_from_slice([b"WEFTSEG1", b"WEFTREC1", b"WEFTIDX2"][kind as usize]);
         prop_assert_eq!(SegmentHeader::decode(&page), None);
         prop_assert_eq!(RecordHeader::decode(&page, STORE), None);
         prop_assert_eq!(Trailer::decode(&page, STORE), None);

@@ -183,6 +183,32 @@ async fn the_directory_hears_of_the_disk_tier_and_of_what_is_found_there_after_a
 }
 
 #[tokio::test]
+async fn a_peer_fetches_what_is_only_on_disk() {
+    let (fleet, telemetry) = (Fleet::new(), Telemetry::for_tests());
+    let mut config = fleet.config(0);
+    with_disk(fleet.path(0).join("disk"))(&mut config);
+    let holder = Node::bind(config, &telemetry).await.unwrap();
+    let other = Node::bind(fleet.config(1), &Telemetry::for_tests()).await.unwrap();
+    let (writer, reader) = (fleet.engine(0, "e0").await, fleet.engine(1, "e1").await);
+    let blocks = prefix(0..100);
+    settle(&writer, &telemetry, &blocks).await;
+    store(&writer, &prefix(1000..1512)).await;
+    fleet.believes(&metadata::host("n0"), &blocks, |_| false).await;
+    fleet.believes(&metadata::disk("n0"), &blocks, |_| true).await;
+    spoil(&fleet.path(0).join("disk"), &blocks[60]);
+    load(&reader, &blocks[..60], LoadSource::Peer).await;
+    assert_eq!(reader.load(&blocks, DEADLINE).await.len(), 60, "a byte that changed is nobody's block");
+    assert_eq!(metric(&telemetry, "weft_node_disk_blocks_total", "corrupt"), 1.0);
+    assert_eq!(
+        metric(&telemetry, "weft_node_stored_blocks_total", ""),
+        612.0,
+        "it did not go through the holder's memory"
+    );
+    holder.drain(DEADLINE).await;
+    other.drain(DEADLINE).await;
+}
+
+#[tokio::test]
 async fn a_folder_of_another_node_is_left_alone() {
     let (host, telemetry) = (Host::new(), Telemetry::for_tests());
     let first = node(&host, &telemetry).await;

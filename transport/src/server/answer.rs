@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::error;
-use weft_transport_proto::{FETCH_BLOCKS_MAX, Frame, ProtocolError, Refusal, RefusalCode, Serve, codes};
+use weft_transport_proto::{BlockRefusal, FETCH_BLOCKS_MAX, Frame, ProtocolError, Refusal, RefusalCode, Serve, codes};
 use weft_types::{BlockHash, Role};
 
 use super::{REQUEST_MAX, Served};
@@ -132,7 +132,12 @@ impl Served {
 
     async fn stream_blocks(&self, send: &mut SendStream, mut session: Serve, source: &dyn BlockSource) -> Outcome {
         while let Some(block) = session.poll_wanted() {
-            let read = source.read(&self.peer, &block, session.block_bytes());
+            let mut read = source.read(&self.peer, &block, session.block_bytes());
+            if matches!(read, Err(BlockRefusal::Gone)) {
+                let bringing = source.bring(&self.peer, &block, session.block_bytes());
+                let Some(brought) = unless_gone(send.stopped(), bringing).await else { return Outcome::Gone };
+                read = brought;
+            }
             if let Err(fault) = session.handle_block(read.map(|block| (block.bytes, block.checksum))) {
                 error!(peer = %self.peer, "{fault}; the peer was told that the layout differs");
             }

@@ -27,7 +27,7 @@ pub const ENTRY_BYTES: usize = 48;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"WEFTSEG1";
 const RECORD_MAGIC: &[u8; 8] = b"WEFTREC1";
-const TRAILER_MAGIC: &[u8; 8] = b"WEFTIDX1";
+const TRAILER_MAGIC: &[u8; 8] = b"WEFTIDX2";
 const PARTS_AT: usize = 88;
 const OWNER_AT: usize = 48;
 const CHECKSUM_AT: usize = PAGE_BYTES - 8;
@@ -93,6 +93,8 @@ pub struct FooterEntry {
     pub page: u32,
     /// Bytes of its data.
     pub bytes: u32,
+    /// Checksum of the canonical model key of its contract.
+    pub contract: Checksum,
 }
 
 /// Last page of a segment that is full: where its table is.
@@ -240,10 +242,16 @@ impl FooterEntry {
         put(into, 0, self.block.as_bytes());
         put(into, 32, &self.page.to_le_bytes());
         put(into, 36, &self.bytes.to_le_bytes());
+        put(into, 40, &self.contract.get().to_le_bytes());
     }
 
     fn decode(from: &[u8]) -> Self {
-        Self { block: BlockHash::from_bytes(array(from, 0)), page: u32_at(from, 32), bytes: u32_at(from, 36) }
+        Self {
+            block: BlockHash::from_bytes(array(from, 0)),
+            page: u32_at(from, 32),
+            bytes: u32_at(from, 36),
+            contract: Checksum::from_u64(u64_at(from, 40)),
+        }
     }
 }
 

@@ -4,10 +4,10 @@
 //! the segment's footer says, so a segment goes without a walk over the others. About 60 bytes a block in all.
 
 use hashbrown::HashTable;
-use weft_types::BlockHash;
+use weft_types::{BlockHash, Checksum};
 
-use super::format::FooterEntry;
-use crate::{ChangeLog, TierChange};
+use super::format::{FooterEntry, pages};
+use crate::{ChangeLog, LeasedKeys, TierChange};
 
 /// Changes kept for the reporter. It takes them every few milliseconds; beyond, everything held is reported anew.
 const CHANGES_MAX: usize = 1 << 18;
@@ -19,6 +19,8 @@ pub(super) struct Index {
     /// By number.
     segments: Vec<Segment>,
     bytes: u64,
+    /// Those of which there ever was a block, since the start.
+    contracts: Vec<Checksum>,
     changes: ChangeLog,
 }
 
@@ -66,6 +68,8 @@ struct Entry {
     block: BlockHash,
     page: u32,
     bytes: u32,
+    /// Position in the list of contracts.
+    contract: u16,
     /// Reads since it was written, as far as they are counted.
     uses: u8,
     /// Whether the table points here.
@@ -80,6 +84,7 @@ impl Index {
             places: HashTable::new(),
             segments: std::iter::repeat_with(absent).take(segments as usize).collect(),
             bytes: 0,
+            contracts: Vec::new(),
             changes: ChangeLog::new(CHANGES_MAX),
         }
     }
@@ -95,9 +100,17 @@ impl Index {
     /// A block was written. A place it had before is forgotten.
     pub(super) fn insert(&mut self, segment: u32, written: FooterEntry) {
         let known = self.forget(&written.block).is_some();
+        let contract = self.contract(written.contract);
         let entries = &mut self.segments[segment as usize].entries;
         let place = Place { segment, entry: u32::try_from(entries.len()).unwrap_or(u32::MAX) };
-        entries.push(Entry { block: written.block, page: written.page, bytes: written.bytes, uses: 0, live: true });
+        entries.push(Entry {
+            block: written.block,
+            page: written.page,
+            bytes: written.bytes,
+            contract,
+            uses: 0,
+            live: true,
+        });
         self.bytes += u64::from(written.bytes);
         let segments = &self.segments;
         let hasher = |place: &Place| hash(&segments[place.segment as usize].entries[place.entry as usize].block);
@@ -105,6 +118,17 @@ impl Index {
         if !known {
             self.changes.push(TierChange::Stored(written.block));
         }
+    }
+
+    /// A contract's position. Of more than 65,536 the last share one: what is cleared of it then is of them all.
+    fn contract(&mut self, contract: Checksum) -> u16 {
+        let known = self.contracts.iter().position(|known| *known == contract);
+        let position = known.unwrap_or_else(|| {
+            self.contracts.truncate(usize::from(u16::MAX));
+            self.contracts.push(contract);
+            self.contracts.len() - 1
+        });
+        u16::try_from(position).unwrap_or(u16::MAX)
     }
 
     /// A block was read.
@@ -153,10 +177,24 @@ impl Index {
         u32::try_from(segment).ok()
     }
 
-    /// The sealed segment that was begun first.
-    pub(super) fn oldest_sealed(&self) -> Option<u32> {
+    /// The sealed segments, that which was begun first in front.
+    pub(super) fn sealed(&self) -> Vec<u32> {
         let sealed = self.segments.iter().zip(0..).filter(|(segment, _)| segment.state == SegmentState::Sealed);
-        sealed.min_by_key(|(segment, _)| segment.generation).map(|(_, number)| number)
+        let mut sealed: Vec<_> = sealed.map(|(segment, number)| (segment.generation, number)).collect();
+        sealed.sort_unstable();
+        sealed.into_iter().map(|(_, number)| number).collect()
+    }
+
+    /// Number of segments, in whatever state.
+    pub(super) fn segments(&self) -> u32 {
+        u32::try_from(self.segments.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Pages that those blocks of a segment take which leases pin, with their records.
+    pub(super) fn leased_pages(&self, segment: u32, leased: &LeasedKeys) -> u64 {
+        let live = self.segments[segment as usize].entries.iter().filter(|entry| entry.live);
+        let leased = live.filter(|entry| leased.contains(&entry.block.index_key()));
+        leased.map(|entry| 1 + pages(u64::from(entry.bytes))).sum()
     }
 
     /// Segments in this state.
@@ -164,18 +202,21 @@ impl Index {
         self.segments.iter().filter(|segment| segment.state == state).count()
     }
 
-    /// Blocks of a segment that were read since they were written, most read first.
-    pub(super) fn used_blocks(&self, segment: u32) -> Vec<(BlockHash, Found)> {
-        let segment_number = segment;
-        let segment = &self.segments[segment_number as usize];
-        let used = segment.entries.iter().zip(0..).filter(|(entry, _)| entry.live && entry.uses > 0);
-        let mut used: Vec<_> = used.collect();
-        used.sort_by_key(|(entry, number)| (std::cmp::Reverse(entry.uses), *number));
-        let found = |(entry, number): (&Entry, u32)| {
-            let place = Place { segment: segment_number, entry: number };
-            (entry.block, Found { place, generation: segment.generation, page: entry.page, bytes: entry.bytes })
+    /// Blocks of a segment that should outlive it, and whether a lease pins them: those first, then those that were read since
+    /// they were written, most read first.
+    pub(super) fn worth_keeping(&self, segment: u32, leased: &LeasedKeys) -> Vec<(BlockHash, Found, bool)> {
+        let (number, segment) = (segment, &self.segments[segment as usize]);
+        let is_leased = |entry: &Entry| leased.contains(&entry.block.index_key());
+        let live = segment.entries.iter().zip(0..).filter(|(entry, _)| entry.live);
+        let worth = live.map(|(entry, at)| (entry, at, is_leased(entry)));
+        let mut worth: Vec<_> = worth.filter(|(entry, _, leased)| *leased || entry.uses > 0).collect();
+        worth.sort_by_key(|(entry, at, leased)| (!leased, std::cmp::Reverse(entry.uses), *at));
+        let found = |(entry, at, leased): (&Entry, u32, bool)| {
+            let place = Place { segment: number, entry: at };
+            let found = Found { place, generation: segment.generation, page: entry.page, bytes: entry.bytes };
+            (entry.block, found, leased)
         };
-        used.into_iter().map(found).collect()
+        worth.into_iter().map(found).collect()
     }
 
     /// Forgets every block of a segment; returns how many there were.
@@ -197,7 +238,13 @@ impl Index {
     /// What a segment's footer should say.
     pub(super) fn footer(&self, segment: u32) -> Vec<FooterEntry> {
         let live = self.segments[segment as usize].entries.iter().filter(|entry| entry.live);
-        live.map(|entry| FooterEntry { block: entry.block, page: entry.page, bytes: entry.bytes }).collect()
+        live.map(|entry| FooterEntry {
+            block: entry.block,
+            page: entry.page,
+            bytes: entry.bytes,
+            contract: self.contracts[usize::from(entry.contract)],
+        })
+        .collect()
     }
 
     /// Every block.

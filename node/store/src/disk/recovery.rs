@@ -195,7 +195,12 @@ impl Scan<'_> {
             if self.is_whole(&record) {
                 let bytes =
                     u32::try_from(record.space.block_bytes()).expect("it fits into its segment, as was checked");
-                entries.push(FooterEntry { block: record.block, page: record.page, bytes });
+                entries.push(FooterEntry {
+                    block: record.block,
+                    page: record.page,
+                    bytes,
+                    contract: record.space.contract,
+                });
             } else {
                 tally.damaged_blocks += 1;
             }

@@ -8,7 +8,7 @@ use weft_types::{BlockHash, ByteSize, Checksum, NodeId};
 use super::device::{Faults, FaultyDevice};
 use super::format::{PAGE_BYTES, Space, StoreId};
 use super::*;
-use crate::TierChange;
+use crate::{Cleared, LeasedKeys, TierChange};
 
 pub(super) const SEGMENT_BYTES: u64 = 16 * PAGE_BYTES as u64;
 
@@ -240,8 +240,61 @@ fn the_index_takes_few_bytes_a_block() {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
         let block = BlockHash::from_bytes(bytes);
-        index.insert(number % 64, format::FooterEntry { block, page: number, bytes: 4096 });
+        index.insert(
+            number % 64,
+            format::FooterEntry { block, page: number, bytes: 4096, contract: Checksum::from_u64(1) },
+        );
     }
     let each = index.memory_bytes() as f64 / index.len() as f64;
     assert!(each < 80.0, "{each} bytes a block");
+}
+
+/// As [`hash`], told apart by what the directory keeps of it.
+fn listed(number: u8) -> BlockHash {
+    let mut bytes = *hash(number).as_bytes();
+    bytes[0] = number;
+    BlockHash::from_bytes(bytes)
+}
+
+fn append_listed(writer: &mut DiskWriter, number: u8) {
+    let (space, bytes) = (space(), data(number));
+    let block = DiskBlock { block: listed(number), checksum: Checksum::of(&bytes), space: &space, bytes: &bytes };
+    assert_eq!(writer.append(&[block]).unwrap().stored, 1);
+}
+
+#[test]
+fn leased_blocks_outlive_their_segments_up_to_half_of_the_tier() {
+    let device = device();
+    let (tier, mut writer) = open(&device, 4);
+    let leased =
+        |numbers: std::ops::Range<u8>| numbers.map(|number| listed(number).index_key()).collect::<LeasedKeys>();
+    (0..3).for_each(|number| append_listed(&mut writer, number));
+    tier.set_leased(Arc::new(leased(0..2)));
+    for number in 3..100 {
+        append_listed(&mut writer, number);
+        assert!(tier.contains(&listed(0)) && tier.contains(&listed(1)), "gone by block {number}");
+    }
+    assert!(!tier.contains(&listed(2)));
+    let mut into = PageBuffer::new(6144);
+    assert_eq!(tier.read(&listed(1), &space(), into.bytes_mut()), Some(Checksum::of(&data(1))));
+    tier.set_leased(Arc::new(leased(0..255)));
+    for number in 100..200 {
+        append_listed(&mut writer, number);
+        assert!(tier.contains(&listed(number)), "everything is leased, and there is room still");
+    }
+}
+
+#[test]
+fn clearing_forgets_what_is_asked_for_and_keeps_what_is_to_be_kept() {
+    let device = device();
+    let (tier, mut writer) = open(&device, 8);
+    append(&mut writer, &[0, 1, 2, 3, 4, 5, 6, 7]).unwrap();
+    let contract = space().contract;
+    assert_eq!(tier.clear(&[Checksum::from_u64(!0)], |_| false), Cleared::default(), "of another contract");
+    assert_eq!(tier.clear(&[contract], |block| *block == hash(3)), Cleared { removed: 7, kept: 1 });
+    drop(writer);
+    let (tier, _writer) = open(&device, 8);
+    assert!(tier.contains(&hash(1)), "forgotten, not erased");
+    assert_eq!(tier.clear(&[contract], |_| false).kept, 0, "contracts are known after a start");
+    assert_eq!(tier.held().blocks, 0);
 }

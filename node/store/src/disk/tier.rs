@@ -8,13 +8,13 @@ use parking_lot::{Mutex, MutexGuard};
 use weft_types::{BlockHash, ByteSize, Checksum, NodeId};
 
 use super::device::Device;
-use super::format::{PAGE_BYTES, RecordHeader, Space, StoreId, pages};
+use super::format::{FooterEntry, PAGE_BYTES, RecordHeader, Space, StoreId, pages};
 use super::index::{Found, Index, SegmentState};
 use super::pages::{PageBuffer, is_aligned};
 use super::recovery::{self, Recovered};
 use super::stats::{Counters, DiskStats, add};
 use super::writer::DiskWriter;
-use crate::TierChange;
+use crate::{Cleared, LeasedKeys, TierChange};
 
 /// Fewest segments: one is written, one is kept empty, and the rest is what can be read.
 const SEGMENTS_MIN: u64 = 4;
@@ -99,6 +99,8 @@ pub struct DiskTier {
     pub(super) rewrite_percent: u32,
     pub(super) counters: Counters,
     index: Mutex<Index>,
+    /// What leases pin.
+    leased: Mutex<Arc<LeasedKeys>>,
     changed: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -134,6 +136,7 @@ impl DiskTier {
             rewrite_percent: options.rewrite_percent,
             counters,
             index: Mutex::new(index),
+            leased: Mutex::default(),
             changed,
         });
         tier.tell();
@@ -167,18 +170,9 @@ impl DiskTier {
             into[..bytes].copy_from_slice(&staged.bytes()[..bytes]);
             outcome
         };
-        match outcome.and_then(|header| if header.space == *space { Ok(header) } else { Err(Bad::Corrupt) }) {
-            Ok(header) => {
-                self.index.lock().used(&found);
-                add(&self.counters.read_blocks, 1);
-                add(&self.counters.read_bytes, u64::from(found.bytes));
-                Some(header.checksum)
-            }
-            Err(bad) => {
-                self.drop_bad(block, &found, bad);
-                None
-            }
-        }
+        let outcome =
+            outcome.and_then(|header| if header.space == *space { Ok(header.checksum) } else { Err(Bad::Corrupt) });
+        self.taken(block, &found, outcome)
     }
 
     /// Reads a record and its data, and checks everything that it says of itself; what it is for is up to the caller.
@@ -212,6 +206,59 @@ impl DiskTier {
                 "disk tier: dropped a block"
             );
         }
+    }
+
+    /// Reads a block of `bytes`, whatever its contract, as [`DiskTier::read`] does: for a peer, whose hash says what it wants.
+    pub fn read_any(&self, block: &BlockHash, bytes: u64, into: &mut PageBuffer) -> Option<Checksum> {
+        let found = self.index.lock().find(block).filter(|found| u64::from(found.bytes) == bytes)?;
+        into.at_least(found.bytes as usize);
+        let padded = (found.bytes as usize).next_multiple_of(PAGE_BYTES);
+        let outcome = self.read_record(block, &found, &mut into.bytes_mut()[..padded]);
+        self.taken(block, &found, outcome.map(|header| header.checksum))
+    }
+
+    /// What became of a read.
+    fn taken(&self, block: &BlockHash, found: &Found, outcome: Result<Checksum, Bad>) -> Option<Checksum> {
+        match outcome {
+            Ok(checksum) => {
+                self.index.lock().used(found);
+                add(&self.counters.read_blocks, 1);
+                add(&self.counters.read_bytes, u64::from(found.bytes));
+                Some(checksum)
+            }
+            Err(bad) => {
+                self.drop_bad(block, found, bad);
+                None
+            }
+        }
+    }
+
+    /// From now on these are the blocks that leases pin: they are written again when their segment goes, as long as they fill no
+    /// more than half of it all.
+    pub fn set_leased(&self, leased: Arc<LeasedKeys>) {
+        *self.leased.lock() = leased;
+    }
+
+    pub(super) fn leased(&self) -> Arc<LeasedKeys> {
+        Arc::clone(&self.leased.lock())
+    }
+
+    /// Forgets every block of these contracts (all, when there are none) but those that are to be kept. In steps, so that whoever
+    /// needs the index waits for one segment at most.
+    pub fn clear(&self, contracts: &[Checksum], mut keep: impl FnMut(&BlockHash) -> bool) -> Cleared {
+        let mut cleared = Cleared::default();
+        let segments = self.index.lock().segments();
+        for segment in 0..segments {
+            let mut index = self.index();
+            let asked = |entry: &FooterEntry| contracts.is_empty() || contracts.contains(&entry.contract);
+            for entry in index.footer(segment).into_iter().filter(asked) {
+                match keep(&entry.block) {
+                    true => cleared.kept += 1,
+                    false => cleared.removed += u64::from(index.remove(&entry.block)),
+                }
+            }
+        }
+        cleared
     }
 
     /// Forgets a block. `false` when it was not here. After a restart it may be back: with the same bytes.

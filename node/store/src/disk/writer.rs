@@ -2,7 +2,7 @@
 //! a footer, and the oldest one makes room.
 //!
 //! ```text
-//!   append ─► active ── full ─► sync, footer, sync ─► sealed ── oldest ─► used blocks written again ─► free ─► active
+//!   append ─► active ── full ─► sync, footer, sync ─► sealed ── oldest ─► leased and used blocks written again ─► free ─► active
 //! ```
 //!
 //! # What is synced, and when
@@ -24,6 +24,7 @@ use super::index::{Found, SegmentState};
 use super::pages::{PageBuffer, is_aligned};
 use super::stats::add;
 use super::tier::DiskTier;
+use crate::LeasedKeys;
 
 /// Bytes of one write: 16 MiB, many times what any device needs to run at full speed, and short enough to wait for.
 const WRITE_BYTES_MAX: u64 = 16 << 20;
@@ -219,7 +220,7 @@ impl DiskWriter {
             };
             record.encode(self.tier.store, header);
             let bytes = u32::try_from(block.space.block_bytes()).unwrap_or(u32::MAX);
-            entries.push(FooterEntry { block: block.block, page: at, bytes });
+            entries.push(FooterEntry { block: block.block, page: at, bytes, contract: block.space.contract });
             page += record_pages(block);
         }
         stage(&mut self.staged, blocks);
@@ -297,25 +298,42 @@ impl DiskWriter {
                 }
             }
         }
-        let oldest = self.tier.index().oldest_sealed();
+        let oldest = self.victim(&self.tier.leased());
         let nothing = || WriteError { operation: "find a segment", source: std::io::ErrorKind::StorageFull.into() };
         let oldest = oldest.ok_or_else(nothing)?;
         self.free(oldest);
         Ok(oldest)
     }
 
-    /// The oldest segment makes room. Its blocks that were read are written again, while that is in proportion.
+    /// The segment that makes room next: the oldest, but for those that leased blocks fill by more than half. When they fill all
+    /// segments so, the oldest.
+    fn victim(&self, leased: &LeasedKeys) -> Option<u32> {
+        let sealed = self.tier.index().sealed();
+        let half = self.tier.segment_pages() / 2;
+        let spare = |segment: &&u32| leased.is_empty() || self.tier.index().leased_pages(**segment, leased) <= half;
+        sealed.iter().find(spare).or(sealed.first()).copied()
+    }
+
+    /// A segment makes room. Its blocks that are leased are written again, and those that were read, while that is in
+    /// proportion; of both together no more than half a segment, so that there is room in the end.
     fn reclaim(&mut self) {
-        let Some(victim) = self.tier.index().oldest_sealed() else { return };
-        let used = self.tier.index().used_blocks(victim);
+        let leased = self.tier.leased();
+        let Some(victim) = self.victim(&leased) else { return };
+        let worth = self.tier.index().worth_keeping(victim, &leased);
         let stats = self.tier.stats();
         let share = stats.stored_bytes / 100 * u64::from(self.tier.rewrite_percent);
-        let mut budget = share.saturating_sub(stats.rewritten_bytes).min(self.tier.segment_bytes / 2);
-        for (block, found) in used {
-            let Some(left) = budget.checked_sub(u64::from(found.bytes)) else { break };
-            budget = left;
+        let mut budget = share.saturating_sub(stats.rewritten_bytes);
+        let mut room = self.tier.segment_pages() / 2;
+        for (block, found, is_leased) in worth {
+            let bytes = u64::from(found.bytes);
+            let Some(left) = room.checked_sub(1 + pages(bytes)) else { break };
+            room = left;
+            if !is_leased {
+                let Some(left) = budget.checked_sub(bytes) else { break };
+                budget = left;
+            }
             if let Err(error) = self.write_again(&block, &found) {
-                tracing::warn!(%error, "used blocks go with their segment");
+                tracing::warn!(%error, "blocks worth keeping go with their segment");
                 break;
             }
         }
