@@ -1,9 +1,10 @@
 //! Members come, go, are replaced and hand over, while reports go on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use weft_index::ReportAck;
 use weft_metadata_proto::v1::{ChangeMembersRequest, MembersChange, NewMember, Reply, TransferLeaderRequest, method};
@@ -16,7 +17,7 @@ use crate::cluster::{Caller, Cluster, SHARD, keys, stored};
 struct Load {
     node: Caller,
     stop: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicU64>,
+    acknowledged: watch::Receiver<u64>,
     running: JoinHandle<Duration>,
 }
 
@@ -24,16 +25,17 @@ impl Load {
     async fn start(cluster: &Cluster) -> Self {
         let node = cluster.caller(Role::Node, "n1");
         let grant = node.join("n1", 1).await;
-        let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (tell, acknowledged) = watch::channel(0);
         let running = tokio::spawn({
-            let (node, grant, stop, acknowledged) = (node.clone(), grant, stop.clone(), acknowledged.clone());
+            let (node, grant, stop) = (node.clone(), grant, stop.clone());
             async move {
                 let mut longest = Duration::ZERO;
                 while !stop.load(Ordering::Relaxed) {
-                    let (number, began) = (acknowledged.load(Ordering::Relaxed) + 1, Instant::now());
+                    let (number, began) = (*tell.borrow() + 1, Instant::now());
                     let acks = node.report(vec![stored(&grant, number)]).await;
                     assert_eq!(acks, [ReportAck::Applied { number }]);
-                    acknowledged.store(number, Ordering::Relaxed);
+                    tell.send_replace(number);
                     longest = longest.max(began.elapsed());
                 }
                 longest
@@ -44,19 +46,17 @@ impl Load {
 
     /// Waits for so many more.
     async fn goes_on(&self, count: u64) {
-        let until = self.acknowledged.load(Ordering::Relaxed) + count;
-        while self.acknowledged.load(Ordering::Relaxed) < until {
-            assert!(!self.running.is_finished(), "reports failed");
-            tokio::task::yield_now().await;
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let mut acknowledged = self.acknowledged.clone();
+        let until = *acknowledged.borrow() + count;
+        let reached = acknowledged.wait_for(|number| *number >= until).await;
+        assert!(reached.is_ok(), "reports failed");
     }
 
     /// Stops, and looks for all that was acknowledged at every member. Returns the longest wait for an acknowledgement.
     async fn finish(self, members: &[u64]) -> Duration {
         self.stop.store(true, Ordering::Relaxed);
         let longest = self.running.await.unwrap();
-        let count = self.acknowledged.load(Ordering::Relaxed);
+        let count = *self.acknowledged.borrow();
         for member in members {
             self.node.wait_for(*member, &keys(count)).await;
         }
