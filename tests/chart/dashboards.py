@@ -79,6 +79,8 @@ BOARDS = {
         Panel("Second attempts", "reqps", {"retries": rate("weft_router_retries_total")}),
         Panel("Decision", "s", quantiles("weft_router_decision_seconds"), "Template, tokens, hashes, lookup and cost."),
         Panel("Time to first token", "s", quantiles("weft_router_ttft_seconds")),
+        Panel("Expected in a cache, less what was", "short", quantiles("weft_router_hit_error_tokens"), "Tokens a request.", may_be_empty="no engine said what it did not compute"),
+        Panel("Prompts counted otherwise by engines", "short", {"prompts": rate("weft_router_token_mismatches_total")}, "Over 0: the router's tokenizer or template is not the engine's."),
         Panel("Endpoints", "short", {"{{state}}": gauge("weft_router_endpoints", "max", "state")}),
         Panel("Prompt tokens", "short", {"prompt": rate("weft_router_prompt_tokens_total"), "expected on {{source}}": rate("weft_router_matched_tokens_total", "source")}, width=12),
         Panel("Copy of the index", "bytes", {"{{pod}}{{instance}}": gauge("weft_follower_index_bytes", "sum", PROCESS)}, width=6),

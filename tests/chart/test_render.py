@@ -1,5 +1,6 @@
 """What the rendered objects have to be, in every layout."""
 
+import json
 import os
 import re
 import subprocess
@@ -130,6 +131,18 @@ def test_memory_of_a_node_is_what_it_shares_and_an_overhead():
     resources = node("--set", "node.hugePages=true")["containers"][0]["resources"]
     assert resources["limits"] == {"memory": "512Mi", "hugepages-2Mi": f"{64 * 1024}Mi"}
     assert "runtimeClassName" not in node()
+
+
+def test_engines_are_told_what_the_connector_reads(default):
+    told = json.loads(default["ConfigMap/weft-connection"]["data"]["vllm-kv-transfer-config"])
+    connector = (ROOT / "connectors/weft_kv/vllm/__init__.py").read_text()
+    settings = (ROOT / "connectors/weft_kv/settings.py").read_text()
+    for key, value in told.items():
+        if key != "kv_connector_extra_config":
+            assert f'"{key}": "{value}"' in connector, key
+    for key in told["kv_connector_extra_config"]:
+        assert f"    {key}: str" in settings, key
+    assert told["kv_connector_extra_config"]["socket"] == "/run/weft/node.sock"
 
 
 def test_autoscaling_owns_the_number_of_routers():
