@@ -7,7 +7,7 @@
 //! ```
 //!
 //! # Invariants
-//! - what waits, waits without the interpreter lock, and never longer than a deadline;
+//! - what waits does so without the interpreter lock, and never longer than a deadline;
 //! - what the daemon does (die, hang, refuse, come back) is never an exception: a load is a miss, a store is refused. What
 //!   raises is misuse: a hash of 31 bytes, a buffer that is too short;
 //! - the memory shared with the node is never handed to Python: bytes are copied from and to buffers of the caller, whose

@@ -7,8 +7,11 @@ batch of blocks, and the node's memory is never seen by torch.
 
 from __future__ import annotations
 
+import ctypes
+import re
 import threading
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from weft_kv._native import Lookup
     from weft_kv.vllm.contract import Shape
     from weft_kv.vllm.orders import LoadOrder, SaveOrder
+
+OPENMP = re.compile(r"/lib(gomp|iomp5|omp)[-.][^/]*$")
 
 
 class Pages:
@@ -47,8 +52,12 @@ class Pages:
         self._outgoing = self._buffer()
 
     def context(self) -> AbstractContextManager[Any]:
-        """Where a thread of ours works: on a GPU, a stream of its own."""
-        return torch.cuda.stream(torch.cuda.Stream(self._device)) if self._on_gpu else nullcontext()
+        """Where a thread of ours works: on a GPU, a stream of its own; on a CPU, without others' cores."""
+        if self._on_gpu:
+            stream: AbstractContextManager[Any] = torch.cuda.stream(torch.cuda.Stream(self._device))
+            return stream
+        _stay_on_one_core()
+        return nullcontext()
 
     def ready(self) -> torch.cuda.Event | None:
         """When what the step computes is there: ``None``, now."""
@@ -104,3 +113,16 @@ class Pages:
         """The buffer may be used again, and what was copied is there."""
         if self._on_gpu:
             torch.cuda.current_stream(self._device).synchronize()
+
+
+def _stay_on_one_core() -> None:
+    """Have torch do what this thread asks for in this thread.
+
+    It would start a team of OpenMP threads for each thread that calls it, as many as there are cores; they would spin on the
+    cores to which the engine has bound its own, and make it wait at every barrier.
+    """
+    torch.get_num_threads()  # What torch sets for a new thread, it sets now.
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    for library in {line.split()[-1] for line in maps.splitlines() if OPENMP.search(line)}:
+        # A setting of the calling thread, by the standard.
+        ctypes.CDLL(library).omp_set_num_threads(1)
