@@ -14,6 +14,7 @@ use weft_service::config::{IdentityFiles, duration};
 use weft_types::{ByteSize, EndpointId, Name};
 
 use crate::callers::{Keyless, KeysConfig};
+use crate::published::{self, KvEventsConfig};
 
 /// Configuration of a router. Every field has a default; without endpoints it answers that it knows no model.
 #[derive(Clone, Debug, Deserialize)]
@@ -87,6 +88,8 @@ pub struct EndpointConfig {
     /// one tenant asked can be found out there by another, by timing.
     #[serde(default = "yes")]
     pub cache_salt: bool,
+    /// Where it publishes its KV-cache events. Default none: where there is no node beside it, what it has cached is not known.
+    pub kv_events: Option<KvEventsConfig>,
 }
 
 fn yes() -> bool {
@@ -144,11 +147,11 @@ pub struct HealthConfig {
 #[error("{setting} is {got}: expected {expected}")]
 pub struct InvalidConfig {
     /// Its name.
-    setting: &'static str,
+    pub(crate) setting: &'static str,
     /// As configured.
-    got: String,
+    pub(crate) got: String,
     /// What it has to be.
-    expected: String,
+    pub(crate) expected: String,
 }
 
 impl Config {
@@ -177,6 +180,7 @@ impl Config {
             let expected = format!("at least {}", ByteSize::from_bytes(2 * PrefixIndex::BUDGET_MIN as u64));
             return Err(InvalidConfig { setting: "index_bytes", got: self.index_bytes.to_string(), expected });
         }
+        published::check(&self.endpoints)?;
         let (limits, health) = (&self.limits, &self.health);
         let spans = [
             ("limits.head_within", limits.head_within),

@@ -32,6 +32,7 @@ mod metrics;
 mod models;
 mod prints;
 mod prompt;
+mod published;
 mod relay;
 mod residency;
 mod router;
@@ -43,6 +44,7 @@ mod usage;
 
 pub use callers::{KeyFileError, Keyless, KeysConfig};
 pub use config::{Config, EndpointConfig, HealthConfig, InvalidConfig, Limits, ModelConfig};
+pub use published::KvEventsConfig;
 pub use residency::Residency;
 pub use router::{BindError, Router};
 pub use weft_policy::{Policy, Priors};

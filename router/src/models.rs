@@ -37,7 +37,7 @@ pub(crate) struct Served {
     pub(crate) endpoint: Arc<Endpoint>,
     /// Whose tiers it loads from.
     pub(crate) node: Option<NodeId>,
-    /// Index in [`Model::keys`]; none for an engine without weft.
+    /// Index in [`Model::keys`]; none for an engine that neither has weft nor publishes.
     pub(crate) key: Option<usize>,
     /// It takes `cache_salt`.
     pub(crate) takes_salt: bool,
@@ -58,7 +58,8 @@ impl Models {
             endpoints.insert(endpoint.id.clone(), Arc::clone(endpoint));
             for name in &config.models {
                 let endpoint = Arc::clone(endpoint);
-                building.serve(name, Served { endpoint, node: None, key: None, takes_salt: config.cache_salt });
+                let key = config.published_key().map(|key| building.key(name, key));
+                building.serve(name, Served { endpoint, node: None, key, takes_salt: config.cache_salt });
             }
         }
         for spec in roster.endpoints.values() {
@@ -134,11 +135,7 @@ impl Building {
     ) {
         let key = contract.model_key.with_salt("");
         for name in std::iter::once(&contract.model_key.model).chain(&contract.aliases) {
-            let keys = self.keys.entry(name.clone()).or_default();
-            let key = keys.iter().position(|known| *known == key).unwrap_or_else(|| {
-                keys.push(key.clone());
-                keys.len() - 1
-            });
+            let key = self.key(name, key.clone());
             if tokenizers.get(name).is_some_and(|files| !agree(contract, files)) && !self.mismatched.contains(name) {
                 warn!(
                     model = %name, endpoint = %endpoint.id,
@@ -150,6 +147,15 @@ impl Building {
             let endpoint = Arc::clone(endpoint);
             self.serve(name, Served { endpoint, node: node.cloned(), key: Some(key), takes_salt: true });
         }
+    }
+
+    /// Index of a key under which a model is served.
+    fn key(&mut self, name: &str, key: ModelKey) -> usize {
+        let keys = self.keys.entry(name.to_owned()).or_default();
+        keys.iter().position(|known| *known == key).unwrap_or_else(|| {
+            keys.push(key);
+            keys.len() - 1
+        })
     }
 
     fn serve(&mut self, name: &str, served: Served) {

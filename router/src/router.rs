@@ -33,6 +33,7 @@ use crate::history::History;
 use crate::metrics::Metrics;
 use crate::models::{Models, Tokenizers};
 use crate::prompt::Prompts;
+use crate::published::Published;
 use crate::residency::{Nowhere, Residency};
 use crate::server::Server;
 use crate::upstream::Upstream;
@@ -161,6 +162,20 @@ impl Router {
         let callers =
             Callers::new(&config.keys, config.http, &config.cache_salt, key_file.as_ref(), follower.is_some());
         let rosters = residency.rosters();
+        let stop = CancellationToken::new();
+        let published = Published::new(
+            &residency,
+            &config.endpoints,
+            usize::try_from(config.index_bytes.bytes()).unwrap_or(usize::MAX),
+        );
+        let residency = match published {
+            Some(published) => {
+                published.register(&telemetry.registry);
+                published.follow(&stop);
+                published
+            }
+            None => residency,
+        };
         let gateway = Arc::new(Gateway {
             callers: Arc::new(callers),
             explain: Explain::new(config.explained_requests),
@@ -179,7 +194,6 @@ impl Router {
         let admin =
             Admin::bind_with(config.admin, telemetry, hooks(&config.name, &gateway), vec![explain(&gateway)]).await?;
         let server = Server::start(listener, Arc::clone(&gateway), &config.limits).map_err(http_error)?;
-        let stop = CancellationToken::new();
         let probing = health::probe(Arc::clone(&gateway), config.health, probe_path);
         tokio::spawn(stop.clone().run_until_cancelled_owned(probing));
         let following = Arc::clone(&gateway.callers).follow(key_file, follower);

@@ -46,6 +46,7 @@ impl Cluster {
             url: engine.url(),
             models: vec!["sim-8b".to_owned()],
             cache_salt: true,
+            kv_events: None,
         };
         let mut config = config();
         config.endpoints = engines.iter().enumerate().map(endpoint).collect();

@@ -10,6 +10,7 @@ mod engine;
 mod explain;
 mod failure;
 mod keys;
+mod kv_events;
 mod limits;
 mod metadata;
 mod pass;

@@ -29,7 +29,16 @@ const LADDER: &[(&str, &[&str])] = &[
     ("weft-tokens", &[]),
     (
         "weft-router",
-        &["weft-policy", "weft-tokens", "weft-index", "weft-metadata-client", "weft-transport", "weft-service"],
+        &[
+            "weft-policy",
+            "weft-tokens",
+            "weft-index",
+            "weft-events",
+            "weft-event-feed",
+            "weft-metadata-client",
+            "weft-transport",
+            "weft-service",
+        ],
     ),
     ("weft-engine-sim", &["weft-node-client", "weft-tokens", "weft-service"]),
     ("weft-route-sim", &["weft-policy"]),

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use futures_channel::mpsc;
-use serde::Deserialize;
 use tokio::time::{sleep, timeout};
 use zeromq::{Endpoint, Socket, SocketEvent, SubSocket};
 
@@ -14,16 +13,14 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Addresses of one engine's events, of one data-parallel rank: rank *r* has port + *r* in vLLM and SGLang.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publisher {
     /// Of its PUB socket, such as `tcp://10.0.0.7:5557` (vLLM: `--kv-events-config`, `endpoint`).
     pub address: String,
     /// Of its ROUTER socket, where lost events are had again (vLLM: `replay_endpoint`). Without it a lost event costs all that is
     /// known of the engine.
     pub replay: Option<String>,
-    /// Topic to subscribe to; default all.
-    #[serde(default)]
+    /// Topic to subscribe to; empty: all.
     pub topic: String,
 }
 
