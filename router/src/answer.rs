@@ -40,6 +40,8 @@ pub(crate) enum Refusal {
     SlowBody { within: Duration },
     #[error("{in_flight} requests are in flight, which is the limit: try again in a second")]
     Overloaded { in_flight: usize },
+    #[error("{in_flight} requests of this tenant are in flight, which is its limit: try again in a second")]
+    TenantBusy { in_flight: usize },
     #[error("no endpoint of model '{model}' is healthy: try again in a second")]
     NoEndpoint { model: String },
     #[error("endpoint {endpoint} failed before it answered: {reason}")]
@@ -61,6 +63,7 @@ impl Refusal {
             Self::Encoding { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, BAD, "unsupported_encoding"),
             Self::SlowBody { .. } => (StatusCode::REQUEST_TIMEOUT, BAD, "body_timeout"),
             Self::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", "overloaded"),
+            Self::TenantBusy { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded"),
             Self::NoEndpoint { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", "no_endpoint"),
             Self::Upstream { .. } => (StatusCode::BAD_GATEWAY, "server_error", "endpoint_failed"),
         }
@@ -74,7 +77,7 @@ impl Refusal {
     pub(crate) fn into_response(self) -> Response<Body> {
         let (status, kind, code) = self.shape();
         let mut response = json(status, &error(kind, code, &self.to_string()));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if status == StatusCode::UNAUTHORIZED {

@@ -104,6 +104,9 @@ pub struct Limits {
     pub body: ByteSize,
     /// Requests in flight; more are answered 503 with `Retry-After`. Default 4096.
     pub requests: usize,
+    /// Requests of one tenant in flight; more are answered 429 with `Retry-After`. Callers without a key count as one tenant. Default 0: as
+    /// many as `requests`.
+    pub requests_per_tenant: usize,
     /// Connections of clients; more wait in the listener's backlog. Default 8192.
     pub connections: usize,
     /// Until a client has sent a whole head, and that a connection may idle. Default 60 s.
@@ -232,6 +235,7 @@ impl Default for Limits {
         Self {
             body: ByteSize::from_mib(16),
             requests: 4096,
+            requests_per_tenant: 0,
             connections: 8192,
             head_within: Duration::from_secs(60),
             body_within: Duration::from_secs(60),

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use weft_policy::Fleet;
 
 use self::attempt::{Routed, Routing};
+use crate::admission::Admission;
 use crate::answer::{self, Body, Refusal};
 use crate::callers::{Caller, Callers, strip_keys};
 use crate::config::Limits;
@@ -40,6 +41,7 @@ const MATCHED_HEADER: HeaderName = HeaderName::from_static("x-weft-matched-token
 #[derive(Debug)]
 pub(crate) struct Gateway {
     pub(crate) callers: Arc<Callers>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) explain: Explain,
     pub(crate) models: ArcSwap<Models>,
     pub(crate) fleet: Arc<Mutex<Fleet>>,
@@ -113,11 +115,18 @@ impl Gateway {
     }
 
     async fn exchange(&self, surface: Surface, caller: Arc<Caller>, request: Request<Incoming>) -> Response<Body> {
+        let admitted = match self.admission.admit(&caller) {
+            Ok(admitted) => admitted,
+            Err(in_flight) => {
+                self.metrics.ended(Outcome::Refused);
+                return Refusal::TenantBusy { in_flight }.into_response();
+            }
+        };
         let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() else {
             self.metrics.ended(Outcome::Refused);
             return Refusal::Overloaded { in_flight: self.limits.requests }.into_response();
         };
-        let mut exchange = Exchange::begin(&self.metrics, permit);
+        let mut exchange = Exchange::begin(&self.metrics, permit, admitted);
         match self.route(surface, &caller, request, &mut exchange).await {
             Ok(routed) => self.pass_on(routed, exchange),
             Err(refusal) => {

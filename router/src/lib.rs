@@ -20,6 +20,7 @@
 //! # Absent on purpose
 //! - state worth keeping: a router that dies loses what it had in flight, and nothing else.
 
+mod admission;
 mod answer;
 mod callers;
 mod config;

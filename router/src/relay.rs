@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use weft_policy::{Fleet, Ticket};
 use weft_service::run::chain;
 
+use crate::admission::Admitted;
 use crate::answer::error_event;
 use crate::endpoint::{Change, Endpoint};
 use crate::explain::{Attempt, Entry, Explain, Record};
@@ -28,6 +29,7 @@ pub(crate) struct Exchange {
     booking: Option<Booking>,
     entry: Option<Entry>,
     _permit: OwnedSemaphorePermit,
+    _admitted: Option<Admitted>,
 }
 
 /// A place in the fleet's books.
@@ -66,9 +68,16 @@ pub(crate) struct RelayError {
 
 impl Exchange {
     /// A request that will have been cancelled, unless something else becomes of it.
-    pub(crate) fn begin(metrics: &Arc<Metrics>, permit: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn begin(metrics: &Arc<Metrics>, permit: OwnedSemaphorePermit, admitted: Option<Admitted>) -> Self {
         metrics.in_flight.inc();
-        Self { outcome: Outcome::Cancelled, metrics: Arc::clone(metrics), booking: None, entry: None, _permit: permit }
+        Self {
+            outcome: Outcome::Cancelled,
+            metrics: Arc::clone(metrics),
+            booking: None,
+            entry: None,
+            _permit: permit,
+            _admitted: admitted,
+        }
     }
 
     /// It is at this endpoint now, and no longer at the one before.

@@ -23,6 +23,7 @@ use weft_tokens::{ModelFiles, TokensError};
 use weft_transport::{Fabric, Identity, IdentityError, Profile};
 use weft_types::{Name, Roster};
 
+use crate::admission::Admission;
 use crate::callers::{Callers, KeyFile, KeyFileError};
 use crate::config::{Config, InvalidConfig};
 use crate::endpoint::{Endpoint, UrlError};
@@ -178,6 +179,7 @@ impl Router {
         };
         let gateway = Arc::new(Gateway {
             callers: Arc::new(callers),
+            admission: Arc::new(Admission::new(config.limits.requests_per_tenant)),
             explain: Explain::new(config.explained_requests),
             models: ArcSwap::from_pointee(updating.models(&rosters.borrow(), &Models::default())),
             fleet: Arc::new(Mutex::new(Fleet::new(config.policy, config.priors))),

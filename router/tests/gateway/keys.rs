@@ -195,6 +195,29 @@ async fn what_one_tenant_asked_is_no_hit_for_another() {
 }
 
 #[tokio::test]
+async fn one_tenants_burst_keeps_nobody_else_out() {
+    let mut engine = Engine::start().await;
+    let keyed = Keyed::of(&[&engine], |config| config.limits.requests_per_tenant = 1).await;
+    let first = keyed.cluster.sending(keyed.request("ci", CHAT, &chat("hello", false)));
+    let held = engine.asked().await;
+    let refused = soon(keyed.cluster.client.request(keyed.request("ci", CHAT, &chat("hello", false)))).await.unwrap();
+    assert_eq!(
+        (refused.status(), &refused.headers()["retry-after"]),
+        (StatusCode::TOO_MANY_REQUESTS, &"1".parse().unwrap())
+    );
+    assert!(text(refused).await.contains("rate_limit_exceeded"));
+    let other = keyed.cluster.sending(keyed.request("dev", CHAT, &chat("hello", false)));
+    engine.asked().await.answer_json("{}");
+    assert_eq!(other.await.unwrap().status(), StatusCode::OK);
+    held.answer_json("{}");
+    text(first.await.unwrap()).await;
+    keyed.cluster.metric("weft_router_in_flight_requests 0").await;
+    let again = keyed.cluster.sending(keyed.request("ci", CHAT, &chat("hello", false)));
+    engine.asked().await.answer_json("{}");
+    assert_eq!(again.await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn the_file_is_followed_and_a_broken_one_changes_nothing() {
     let engine = Engine::start().await;
     let keyed = Keyed::of(&[&engine], |_| {}).await;
