@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -199,6 +200,11 @@ impl Residency for Published {
         }
         matches.extend(published);
         (matches, self.with_published(roster))
+    }
+
+    /// What engines publish is heard as it happens.
+    fn age(&self) -> Option<Duration> {
+        Some(self.directory.age().unwrap_or_default())
     }
 
     fn rosters(&self) -> watch::Receiver<Arc<Roster>> {

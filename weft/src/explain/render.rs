@@ -133,9 +133,9 @@ mod tests {
             "12.3 ms\n        e1",
             "and 3 more",
             "it failed: refused",
-            "happened   -             -",
+            "happened              -            -",
             "answered after 200.0 ms",
-            "not reused because\n\n  never-stored: nobody asked",
+            "not reused because\n  never-stored: nobody asked",
         ] {
             assert!(text.contains(expected), "{expected:?} in\n{text}");
         }

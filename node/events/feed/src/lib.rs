@@ -114,6 +114,7 @@ impl<F: FnMut(&[BlockChange]) + Send> Feed<'_, F> {
             let (mut socket, mut monitor) = self.publisher.subscribe().await;
             self.progress.connected.store(true, Ordering::Relaxed);
             tracing::info!(publisher = %self.publisher.address, "following the KV-cache events of an engine");
+            self.have_replayed().await;
             loop {
                 let heard = tokio::select! {
                     // Whatever came before the connection was lost is of no use after it.
@@ -163,7 +164,16 @@ impl<F: FnMut(&[BlockChange]) + Send> Feed<'_, F> {
 
     /// Has the batches from `from` to before `to` replayed; what can't be had is lost.
     async fn catch_up(&mut self, from: u64, to: u64) {
-        let replayed = replay::from(self.publisher, from, |batch| {
+        self.have_replayed().await;
+        if self.sequence.next() < to {
+            tracing::warn!(publisher = %self.publisher.address, "batches {from} to {} can't be had again", to - 1);
+            self.lose(to);
+        }
+    }
+
+    /// Has whatever comes next replayed, as far as the engine still has it: an engine may be silent for long.
+    async fn have_replayed(&mut self) {
+        let replayed = replay::from(self.publisher, self.sequence.next(), |batch| {
             if batch.number > self.sequence.next() {
                 self.lose(batch.number);
             }
@@ -172,11 +182,9 @@ impl<F: FnMut(&[BlockChange]) + Send> Feed<'_, F> {
                 self.take(&batch);
             }
         });
-        if let Err(error) = replayed.await {
-            tracing::warn!(publisher = %self.publisher.address, "batches {from} to {} can't be had again: {error}", to - 1);
-        }
-        if self.sequence.next() < to {
-            self.lose(to);
+        match replayed.await {
+            Ok(()) | Err(replay::ReplayError::NoAddress) => {}
+            Err(error) => tracing::warn!(publisher = %self.publisher.address, %error, "no replay"),
         }
     }
 

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its stage must fail")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -65,8 +65,8 @@ impl Engine {
     }
 }
 
-/// Replays batches `kept` to whoever asks; tells what it was asked for.
-async fn replays(kept: Vec<u64>) -> (String, mpsc::UnboundedReceiver<u64>) {
+/// Replays the batches `kept` to whoever asks; tells what it was asked for.
+async fn replays(kept: Arc<Mutex<Vec<u64>>>) -> (String, mpsc::UnboundedReceiver<u64>) {
     let mut socket = RouterSocket::new();
     let address = socket.bind("tcp://127.0.0.1:0").await.unwrap().to_string();
     let (tell, asked) = mpsc::unbounded_channel();
@@ -75,7 +75,8 @@ async fn replays(kept: Vec<u64>) -> (String, mpsc::UnboundedReceiver<u64>) {
             let asker = request.get(0).unwrap().clone();
             let from = u64::from_be_bytes(request.get(2).unwrap().as_ref().try_into().unwrap());
             tell.send(from).unwrap();
-            for number in kept.iter().copied().filter(|number| *number >= from) {
+            let numbers: Vec<u64> = kept.lock().unwrap().iter().copied().filter(|number| *number >= from).collect();
+            for number in numbers {
                 let answer = [asker.clone(), Bytes::new()].into_iter().chain(batch(number));
                 socket.send(frames(answer)).await.unwrap();
             }
@@ -136,24 +137,30 @@ impl Drop for Following {
 #[tokio::test]
 async fn what_was_missed_is_replayed() {
     let mut engine = Engine::start("tcp://127.0.0.1:0").await;
-    let (replay, mut asked) = replays((0..1000).collect()).await;
+    let kept = Arc::new(Mutex::new(vec![0, 1, 2]));
+    let (replay, mut asked) = replays(Arc::clone(&kept)).await;
     let mut following = Following::start(&engine.address, Some(replay));
-    // The first batch that is heard is not the first there was.
-    let mut first = 5;
+    // The engine is silent: what it published before is had at once.
+    for number in 0..3 {
+        assert_eq!(following.next().await, BlockChange::Stored(block(number)));
+    }
+    assert_eq!(timeout(PATIENCE, asked.recv()).await.unwrap(), Some(0));
+
+    *kept.lock().unwrap() = (0..1000).collect();
+    let mut missed = 5;
     let heard = loop {
-        engine.publish(first).await;
+        engine.publish(missed).await;
         if let Ok(change) = timeout(Duration::from_millis(50), following.changes.recv()).await {
             break change.unwrap();
         }
-        first += 1;
+        missed += 1;
     };
-    assert_eq!(timeout(PATIENCE, asked.recv()).await.unwrap(), Some(0));
-    assert_eq!(heard, BlockChange::Stored(block(0)));
+    assert_eq!((heard, timeout(PATIENCE, asked.recv()).await.unwrap()), (BlockChange::Stored(block(3)), Some(3)));
     // The replay has more than was published yet: what comes after it is known already.
-    for number in 1..1000 {
+    for number in 4..1000 {
         assert_eq!(following.next().await, BlockChange::Stored(block(number)));
     }
-    engine.publish(first + 1).await;
+    engine.publish(missed + 1).await;
     engine.publish(1000).await;
     assert_eq!(following.next().await, BlockChange::Stored(block(1000)));
     let snapshot = following.snapshot();
