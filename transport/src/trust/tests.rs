@@ -145,8 +145,9 @@ async fn call(client: &Identity, server: &Identity, role: Role, name: Option<&st
 fn reasons(registry: &Registry) -> Vec<String> {
     let families = registry.gather();
     let family = families.iter().find(|family| family.name() == "weft_transport_refused_peers_total");
-    let labels = family.into_iter().flat_map(|family| family.get_metric()).flat_map(|metric| metric.get_label());
-    labels.map(|label| label.value().to_owned()).collect()
+    let metrics = family.into_iter().flat_map(|family| family.get_metric());
+    let counted = metrics.filter(|metric| metric.get_counter().get_value() > 0.0);
+    counted.flat_map(|metric| metric.get_label()).map(|label| label.value().to_owned()).collect()
 }
 
 async fn refused(client: &Identity, server: &Identity, role: Role, name: Option<&str>) -> Outcome {
