@@ -257,7 +257,7 @@ async fn a_read_that_hangs_costs_one_deadline_and_then_nothing() {
     assert!(begun.elapsed() < LONG, "nobody else waits for it");
     assert_eq!(world.lease.tier().held().reserved, 20, "slots that the device may still write to are nobody else's");
     world.device.hang(false);
-    until(|| world.lease.tier().held().reserved == 0).await;
+    until(|| world.lease.tier().held().reserved == 0 && world.disk.readable().is_some()).await;
     assert_eq!(world.load(&blocks, LONG).await, 20);
     world.end().await;
 }
@@ -272,8 +272,9 @@ async fn what_is_not_begun_by_the_deadline_is_not_read() {
     world.device.hang(false);
     until(|| world.lease.tier().held().reserved == 0).await;
     let promotions = &world.metrics.promotions;
-    assert_eq!(promotions.landed.get(), reads::READERS as u64, "those that were being read");
-    assert_eq!(promotions.late.get(), 40 - reads::READERS as u64);
+    let (landed, late) = (promotions.landed.get(), promotions.late.get());
+    assert_eq!(landed + late, 40);
+    assert!(landed <= reads::READERS as u64, "only what was being read by then: {landed} were");
     world.end().await;
 }
 

@@ -75,7 +75,7 @@ impl Fetcher {
         let tier = self.disk.as_ref().and_then(|disk| disk.tier());
         // Where others had it brought from is not known for sure.
         let on_disk = |block| tier.as_ref().is_some_and(|tier| tier.contains(block));
-        let source = |at: usize| match !tried[at] && (read[at] || on_disk(&rest[at])) {
+        let source = |at: usize| match self.remote.is_none() || !tried[at] && (read[at] || on_disk(&rest[at])) {
             true => Source::Disk,
             false => Source::Peer,
         };
