@@ -126,30 +126,14 @@ fn drop_blocks(own: &Own, pinned: &LeasedKeys, request: &ClearRequest) -> ClearR
 
 #[cfg(test)]
 mod tests {
-    use weft_types::codec::encode;
-    use weft_types::{BlockSize, Contract, ModelKey};
-
     use super::*;
+    use crate::sample::contract;
+    use weft_types::codec::encode;
 
     #[test]
     fn messages_keep_their_bytes() {
-        let model_key = ModelKey {
-            model: "m".into(),
-            revision: "1".into(),
-            adapter: String::new(),
-            salt: String::new(),
-            layout: "l".into(),
-            block_tokens: BlockSize::DEFAULT,
-        };
-        let contract = Contract {
-            model_key,
-            parts: vec![],
-            aliases: vec![],
-            tokenizer: String::new(),
-            chat_template: String::new(),
-        };
         let blocks = Some(vec![BlockHash::from_bytes([7; 32])]);
-        let request = ClearRequest { contracts: vec![contract.id()], blocks, pins: Some(9) };
+        let request = ClearRequest { contracts: vec![contract(1).id()], blocks, pins: Some(9) };
         let bytes = encode(&request);
         // One contract; its id, 8 bytes at most; some blocks: one; its hash; leases as of: index 9.
         assert_eq!((bytes[0], bytes[bytes.len() - 36..].to_vec()), (1, [&[1, 1], &[7; 32][..], &[1, 9]].concat()));

@@ -36,6 +36,8 @@ mod node;
 mod quarantine;
 mod report;
 mod roll;
+#[cfg(test)]
+mod sample;
 mod serve;
 mod session;
 #[cfg(feature = "testing")]

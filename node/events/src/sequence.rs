@@ -14,11 +14,8 @@ pub struct Sequence {
 pub enum Arrival {
     /// It is the next one.
     Next,
-    /// Batches are missing, from this number on to the one before.
-    Gap {
-        /// The first that is missing.
-        from: u64,
-    },
+    /// Batches are missing, from [`Sequence::next`] to the one before.
+    Gap,
     /// A replay had it already.
     Repeated,
     /// The engine counts from 0 again: what it held before is gone, and batches since then may be missing too.
@@ -36,7 +33,7 @@ impl Sequence {
         self.heard = Some(number);
         match number.cmp(&self.next) {
             std::cmp::Ordering::Equal => Arrival::Next,
-            std::cmp::Ordering::Greater => Arrival::Gap { from: self.next },
+            std::cmp::Ordering::Greater => Arrival::Gap,
             std::cmp::Ordering::Less => Arrival::Repeated,
         }
     }
@@ -64,7 +61,7 @@ mod tests {
         sequence.taken(0);
         assert_eq!(sequence.arrive(1), Arrival::Next);
         sequence.taken(1);
-        assert_eq!(sequence.arrive(5), Arrival::Gap { from: 2 });
+        assert_eq!((sequence.arrive(5), sequence.next()), (Arrival::Gap, 2));
         // A replay had what came meanwhile too.
         (2..=7).for_each(|number| sequence.taken(number));
         assert_eq!((sequence.arrive(6), sequence.arrive(7)), (Arrival::Repeated, Arrival::Repeated));
@@ -75,6 +72,6 @@ mod tests {
         sequence.taken(3);
         assert_eq!(sequence.arrive(4), Arrival::Next);
         assert_eq!(sequence.arrive(4), Arrival::Restarted, "no number comes twice in one life");
-        assert_eq!(Sequence::default().arrive(7), Arrival::Gap { from: 0 }, "whoever comes late missed the beginning");
+        assert_eq!(Sequence::default().arrive(7), Arrival::Gap, "whoever comes late missed the beginning");
     }
 }

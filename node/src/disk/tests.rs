@@ -12,12 +12,13 @@ use tokio_util::task::TaskTracker;
 use weft_attach::Source;
 use weft_store::disk::{AdmitAll, Device, FileDevice};
 use weft_store::{Arena, MemoryBudget};
-use weft_types::{BlockSize, Checksum, Contract, ModelKey, Part};
+use weft_types::Checksum;
 
 use super::*;
 use crate::arenas::{ArenaLease, Arenas};
 use crate::fetch::{Fetcher, Patience};
 use crate::metrics::Metrics;
+use crate::sample::contract;
 
 const BLOCK_BYTES: u64 = 20_001;
 
@@ -131,7 +132,7 @@ impl World {
         let feeds = (Arc::clone(&arenas), Box::new(AdmitAll) as Box<_>, metrics.demotions.clone());
         let device_too: Arc<dyn Device> = Arc::<Moody>::clone(&device);
         let disk = start::run((disk, queue), (device_too, options), feeds, (&tasks, &stop)).unwrap();
-        let lease = arenas.attach(&contract()).unwrap();
+        let lease = arenas.attach(&contract(BLOCK_BYTES)).unwrap();
         arenas.ready(&lease).await;
         until(|| disk.phase() == Phase::Open).await;
         let patience = Patience { fetch: LONG, lookup: LONG, pause: LONG };
@@ -170,19 +171,6 @@ impl World {
         self.tasks.close();
         self.tasks.wait().await;
     }
-}
-
-fn contract() -> Contract {
-    let model_key = ModelKey {
-        model: "m".into(),
-        revision: "1".into(),
-        adapter: String::new(),
-        salt: String::new(),
-        layout: "l".into(),
-        block_tokens: BlockSize::DEFAULT,
-    };
-    let parts = vec![Part { bytes: BLOCK_BYTES, ranks: vec![0] }];
-    Contract { model_key, parts, aliases: Vec::new(), tokenizer: String::new(), chat_template: String::new() }
 }
 
 fn prefix(blocks: u32) -> Vec<BlockHash> {

@@ -11,10 +11,11 @@ use weft_metadata_client::MetadataError;
 use weft_service::certs::Ca;
 use weft_store::MemoryBudget;
 use weft_transport::{BlockBytes, BlockRefusal, BlockSource, Identity, Peer, Profile, Routes};
-use weft_types::{BlockSize, ByteSize, Checksum, Contract, ModelKey, NodeId, Part};
+use weft_types::{ByteSize, Checksum, NodeId};
 
 use super::*;
 use crate::arenas::{ArenaLease, Arenas};
+use crate::sample::contract;
 use crate::serve::HostBlocks;
 
 /// Two datagrams and a bit.
@@ -85,18 +86,7 @@ impl World {
     async fn side(&self, name: &str, blocks: &[BlockHash]) -> Side {
         let memory = ByteSize::from_mib(8);
         let arenas = Arenas::new(MemoryBudget::new(memory), memory, Arc::new(|| {}), false);
-        let model_key = ModelKey {
-            model: "m".into(),
-            revision: "1".into(),
-            adapter: String::new(),
-            salt: String::new(),
-            layout: "l".into(),
-            block_tokens: BlockSize::DEFAULT,
-        };
-        let parts = vec![Part { bytes: BLOCK_BYTES, ranks: vec![0] }];
-        let contract =
-            Contract { model_key, parts, aliases: Vec::new(), tokenizer: String::new(), chat_template: String::new() };
-        let lease = arenas.attach(&contract).unwrap();
+        let lease = arenas.attach(&contract(BLOCK_BYTES)).unwrap();
         arenas.ready(&lease).await;
         store(&lease, blocks);
         let metrics = Metrics::register(&Registry::new()).unwrap();

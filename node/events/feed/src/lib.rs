@@ -86,7 +86,8 @@ pub async fn follow(
     changed: impl FnMut(&[BlockChange]) + Send,
     stop: &CancellationToken,
 ) {
-    let feed = Feed { publisher, progress, blocks, sequence: Sequence::default(), changes: Vec::new(), changed };
+    let feed =
+        Feed { publisher, progress, blocks, sequence: Sequence::default(), changes: Vec::new(), resident: 0, changed };
     tokio::select! {
         () = feed.run() => {}
         () = stop.cancelled() => {}
@@ -99,6 +100,8 @@ struct Feed<'a, F> {
     blocks: DeviceBlocks,
     sequence: Sequence,
     changes: Vec<BlockChange>,
+    /// Blocks stored and not removed, as far as was told.
+    resident: usize,
     changed: F,
 }
 
@@ -144,28 +147,27 @@ impl<F: FnMut(&[BlockChange]) + Send> Feed<'_, F> {
     }
 
     async fn hear(&mut self, batch: Numbered) {
-        let missing_from = match self.sequence.arrive(batch.number) {
-            Arrival::Next => None,
-            Arrival::Gap { from } => Some(from),
+        match self.sequence.arrive(batch.number) {
+            Arrival::Next | Arrival::Gap => {}
             Arrival::Repeated => return,
             Arrival::Restarted => {
                 tracing::info!(publisher = %self.publisher.address, "an engine began anew");
                 self.begin_anew();
-                (batch.number > 0).then_some(0)
             }
-        };
-        if let Some(from) = missing_from {
-            self.catch_up(from, batch.number).await;
+        }
+        if self.sequence.next() < batch.number {
+            self.catch_up(batch.number).await;
         }
         if self.sequence.next() <= batch.number {
             self.take(&batch);
         }
     }
 
-    /// Has the batches from `from` to before `to` replayed; what can't be had is lost.
-    async fn catch_up(&mut self, from: u64, to: u64) {
+    /// Has the batches from the next one to before `to` replayed; what can't be had is lost.
+    async fn catch_up(&mut self, to: u64) {
         self.have_replayed().await;
-        if self.sequence.next() < to {
+        let from = self.sequence.next();
+        if from < to {
             tracing::warn!(publisher = %self.publisher.address, "batches {from} to {} can't be had again", to - 1);
             self.lose(to);
         }
@@ -190,8 +192,8 @@ impl<F: FnMut(&[BlockChange]) + Send> Feed<'_, F> {
 
     /// The batches up to before `to` are lost, and with them the knowledge of what is held.
     fn lose(&mut self, to: u64) {
-        // Whoever comes late knows nothing that could be wrong.
-        if self.progress.batches.load(Ordering::Relaxed) > 0 {
+        // Whoever comes late knows nothing yet that could be wrong.
+        if self.sequence.next() > 0 {
             self.progress.lost.fetch_add(to - self.sequence.next(), Ordering::Relaxed);
             self.blocks.clear(&mut self.changes);
             self.tell();
@@ -228,7 +230,9 @@ impl<F: FnMut(&[BlockChange]) + Send> Feed<'_, F> {
         let LeftOut { orphans, misfits, unknown_adapters, beyond_bound } = self.blocks.left_out();
         self.progress.left_out.store(orphans + misfits + unknown_adapters + beyond_bound, Ordering::Relaxed);
         if !self.changes.is_empty() {
-            self.progress.resident.store(self.blocks.resident() as u64, Ordering::Relaxed);
+            let stored = self.changes.iter().filter(|change| matches!(change, BlockChange::Stored(_))).count();
+            self.resident = self.resident + stored - (self.changes.len() - stored);
+            self.progress.resident.store(self.resident as u64, Ordering::Relaxed);
             (self.changed)(&self.changes);
             self.changes.clear();
         }
