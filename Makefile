@@ -13,7 +13,7 @@ ARGS ?=
 # Where `make engines` installs its engines, and builds the wheel.
 ENGINES ?= target/engines
 
-.PHONY: help up test engines wheel sim verify fix chart containers crash bench deny doc setup
+.PHONY: help up test engines wheel sim verify fix chart containers console crash bench deny doc setup
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,13 @@ containers: setup ## the chart's pods in docker: restarted in turn, the leader k
 	$(CARGO) build --locked -p weft
 	deploy/image/build.sh --binary target/debug/weft --tag weft:dev
 	target/chart/venv/bin/python tests/containers/rolling.py --image weft:dev
+
+console: setup ## the router's console in a headless Chromium: what it shows, by keyboard, light and dark (pictures in target/console)
+	@command -v chromium >/dev/null && command -v npm >/dev/null || { echo "Installing Chromium and npm ..."; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core $$(command -v npm >/dev/null || echo npm) >/dev/null; }
+	@mkdir -p target/console && cp tests/console/package.json target/console/
+	npm install --silent --no-audit --no-fund --prefix target/console
+	$(CARGO) build --locked -p weft
+	WEFT=target/debug/weft MODULES=$(abspath target/console) SHOTS=target/console/shots node --test tests/console/console.test.mjs
 
 crash: setup ## the metadata log on a lying device, thousands of seeds; kill a process that writes to the disk tier, thousands of times
 	WEFT_LOG_SEEDS=$(or $(ROUNDS),3000) $(CARGO) test --locked -p weft-metadata --lib log::crash_test

@@ -55,6 +55,8 @@ const NODES: &[Role] = &[Role::Node];
 const WATCHERS: &[Role] = &[Role::Router, Role::Node];
 const READERS: &[Role] = &[Role::Node, Role::Router, Role::Admin];
 const OPERATORS: &[Role] = &[Role::Admin];
+/// Who may ask how a member is: a router shows it on its console.
+const WATCHMEN: &[Role] = &[Role::Admin, Role::Router];
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -97,7 +99,7 @@ impl Service {
         let routes = rpc!(routes, Digests, NODES, digests);
         let routes = rpc!(routes, Lookup, READERS, lookup);
         let routes = rpc!(routes, Roster, READERS, roster);
-        let routes = rpc!(routes, Status, OPERATORS, status);
+        let routes = rpc!(routes, Status, WATCHMEN, status);
         let routes = rpc!(routes, ChangeMembers, OPERATORS, change_members);
         let routes = rpc!(routes, TransferLeader, OPERATORS, transfer_leader);
         let machine = self.group.machine.clone();

@@ -93,6 +93,27 @@ impl Record {
         Some(self.prompt_tokens.saturating_sub(attempt.picked.terms.computed_tokens))
     }
 
+    /// Where it is, or was last.
+    pub(crate) fn endpoint(&self) -> Option<&EndpointId> {
+        self.attempts.last().map(|attempt| &attempt.picked.endpoint)
+    }
+
+    /// Tokens that came from a node's tiers: those that the engine says it did not compute, beyond those that were expected in its
+    /// device memory, and no more than were expected from the tiers.
+    pub(crate) fn loaded_tokens(&self) -> u32 {
+        let Some((terms, cached)) = self
+            .attempts
+            .last()
+            .map(|attempt| attempt.picked.terms)
+            .zip(self.usage.and_then(|usage| usage.cached_tokens))
+        else {
+            return 0;
+        };
+        let tiers = terms.local_tokens + terms.peer_tokens;
+        let device = self.prompt_tokens.saturating_sub(terms.computed_tokens + tiers);
+        cached.saturating_sub(device).min(tiers)
+    }
+
     /// What it takes at most: a second attempt may come.
     fn bytes(&self) -> usize {
         let considered: usize = self.attempts.iter().map(|attempt| attempt.others.len() + 1).sum();
@@ -123,6 +144,11 @@ impl Explain {
             ring.bytes -= bytes;
         }
         entry
+    }
+
+    /// The last so many, the newest first.
+    pub(crate) fn last(&self, count: usize) -> Vec<Entry> {
+        self.ring.lock().records.iter().rev().take(count).map(|(entry, _)| Arc::clone(entry)).collect()
     }
 
     /// Everything that is known of a request; `None`: nothing is, or no longer.

@@ -24,6 +24,7 @@ mod admission;
 mod answer;
 mod callers;
 mod config;
+mod console;
 mod endpoint;
 mod explain;
 mod gateway;

@@ -1,13 +1,15 @@
 //! What the router counts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, exponential_buckets,
+    CounterVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    exponential_buckets,
 };
+use serde::Serialize;
 use weft_policy::Terms;
 use weft_types::TenantId;
 
@@ -99,12 +101,14 @@ impl Metrics {
             ttft_error,
             token_mismatches,
         } = &metrics;
-        let all: [Box<dyn Collector>; 12] = [
+        let all: [Box<dyn Collector>; 14] = [
             Box::new(hit_error.clone()),
             Box::new(ttft_error.clone()),
             Box::new(token_mismatches.clone()),
             Box::new(requests.clone()),
             Box::new(tenants.requests.clone()),
+            Box::new(tenants.loaded_tokens.clone()),
+            Box::new(tenants.saved_seconds.clone()),
             Box::new(decision.clone()),
             Box::new(ttft.clone()),
             Box::new(prompt_tokens.clone()),
@@ -137,6 +141,18 @@ impl Metrics {
             requests: labelled("weft_router_requests_total", "Requests, by how they ended.", "outcome")?,
             tenants: Tenants {
                 requests: labelled("weft_router_tenant_requests_total", "Requests, by tenant.", "tenant")?,
+                loaded_tokens: labelled(
+                    "weft_router_tenant_loaded_tokens_total",
+                    "Tokens of prompts that were loaded from a node's tiers and not computed, by the engine's own account.",
+                    "tenant",
+                )?,
+                saved_seconds: CounterVec::new(
+                    Opts::new(
+                        "weft_router_tenant_saved_prefill_seconds_total",
+                        "What computing the loaded tokens would have kept their engines busy for, at the prefill rates learnt.",
+                    ),
+                    &["tenant"],
+                )?,
                 counted_max: counted_tenants,
                 counted: Mutex::default(),
             },
@@ -185,9 +201,31 @@ impl Metrics {
 
     /// A request of somebody known came.
     pub(crate) fn called(&self, caller: &Caller) {
-        if self.tenants.counted_max > 0 {
-            self.tenants.count(caller.tenant.as_ref());
-        }
+        self.tenants.count(caller.tenant.as_ref());
+    }
+
+    /// So many tokens of a tenant's prompt were loaded, which would have taken so long to compute.
+    pub(crate) fn saved(&self, tenant: Option<&TenantId>, loaded_tokens: u32, seconds: f64) {
+        self.tenants.save(tenant, loaded_tokens, seconds);
+    }
+
+    /// Tenants that are counted by name, and the two others, with what was counted.
+    pub(crate) fn by_tenant(&self) -> Vec<TenantCounts> {
+        let named = self.tenants.counted.lock().clone();
+        let labels = named.iter().map(|tenant| tenant.name().as_str()).chain([Tenants::KEYLESS, Tenants::OTHERS]);
+        labels.map(|label| self.tenants.counts(label)).collect()
+    }
+
+    /// Tokens of prompts, and of those the ones expected not to be computed, by source.
+    pub(crate) fn matched(&self) -> (u64, BTreeMap<&'static str, u64>) {
+        let by_source = SOURCES.map(|source| (source, self.matched_tokens.with_label_values(&[source]).get()));
+        (self.prompt_tokens.get(), by_source.into())
+    }
+
+    /// Requests by how they ended.
+    pub(crate) fn outcomes(&self) -> BTreeMap<&'static str, u64> {
+        let count = |outcome: Outcome| (outcome.as_str(), self.requests.with_label_values(&[outcome.as_str()]).get());
+        Outcome::ALL.map(count).into()
     }
 
     /// A request was routed, so long after it had arrived.
@@ -233,16 +271,34 @@ impl Metrics {
         for source in SOURCES {
             self.matched_tokens.with_label_values(&[source]).inc_by(0);
         }
+        for label in [Tenants::KEYLESS, Tenants::OTHERS] {
+            self.tenants.counts(label);
+        }
         self.endpoints(0, 0);
     }
 }
 
-/// Requests by tenant, for those that are counted by name. A name has no parentheses, so that the two other labels are nobody's.
+/// What is counted by tenant, for those that are counted by name. A name has no parentheses, so that the two other labels are nobody's.
 #[derive(Debug)]
 struct Tenants {
     requests: IntCounterVec,
+    loaded_tokens: IntCounterVec,
+    saved_seconds: CounterVec,
     counted_max: usize,
     counted: Mutex<BTreeSet<TenantId>>,
+}
+
+/// One tenant's.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct TenantCounts {
+    /// Its name, or who is meant.
+    pub(crate) tenant: String,
+    /// Requests that came.
+    pub(crate) requests: u64,
+    /// Tokens that were loaded and not computed.
+    pub(crate) loaded_tokens: u64,
+    /// What computing them would have taken.
+    pub(crate) saved_seconds: f64,
 }
 
 impl Tenants {
@@ -250,12 +306,30 @@ impl Tenants {
     const OTHERS: &str = "(others)";
 
     fn count(&self, tenant: Option<&TenantId>) {
-        let label = match tenant {
+        self.requests.with_label_values(&[self.label(tenant)]).inc();
+    }
+
+    fn save(&self, tenant: Option<&TenantId>, loaded_tokens: u32, seconds: f64) {
+        let label = self.label(tenant);
+        self.loaded_tokens.with_label_values(&[label]).inc_by(u64::from(loaded_tokens));
+        self.saved_seconds.with_label_values(&[label]).inc_by(seconds.max(0.0));
+    }
+
+    fn counts(&self, label: &str) -> TenantCounts {
+        TenantCounts {
+            tenant: label.to_owned(),
+            requests: self.requests.with_label_values(&[label]).get(),
+            loaded_tokens: self.loaded_tokens.with_label_values(&[label]).get(),
+            saved_seconds: self.saved_seconds.with_label_values(&[label]).get(),
+        }
+    }
+
+    fn label<'t>(&self, tenant: Option<&'t TenantId>) -> &'t str {
+        match tenant {
             None => Self::KEYLESS,
             Some(tenant) if self.has_label(tenant) => tenant.name().as_str(),
             Some(_) => Self::OTHERS,
-        };
-        self.requests.with_label_values(&[label]).inc();
+        }
     }
 
     fn has_label(&self, tenant: &TenantId) -> bool {

@@ -115,6 +115,13 @@ impl Exchange {
         if let (true, Some(hit_tokens)) = (record.counted, record.predicted_hit_tokens()) {
             self.metrics.used(record.prompt_tokens, hit_tokens, &usage);
         }
+        let rate = |booking: &Booking, endpoint| booking.fleet.lock().prefill_tokens_per_second(endpoint);
+        let loaded_tokens = record.loaded_tokens();
+        if let (1.., Some(booking), Some(endpoint)) = (loaded_tokens, &self.booking, record.endpoint())
+            && let Some(rate) = rate(booking, endpoint)
+        {
+            self.metrics.saved(record.tenant.as_ref(), loaded_tokens, f64::from(loaded_tokens) / rate);
+        }
     }
 
     pub(crate) fn first_token(&self) {

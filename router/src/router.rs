@@ -15,17 +15,18 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 use weft_metadata_client::{Follower, FollowerMetrics, MetadataClient};
 use weft_policy::{Fleet, Policy};
-use weft_service::admin::{Admin, AdminError, Hooks, Page};
+use weft_service::admin::{Admin, AdminError, Content, Hooks, Page};
 use weft_service::config::ConfigError;
 use weft_service::exit::{self, Fault};
 use weft_service::telemetry::Telemetry;
 use weft_tokens::{ModelFiles, TokensError};
 use weft_transport::{Fabric, Identity, IdentityError, Profile};
-use weft_types::{Name, Roster};
+use weft_types::{EndpointId, Name, Roster};
 
 use crate::admission::Admission;
 use crate::callers::{Callers, KeyFile, KeyFileError};
 use crate::config::{Config, InvalidConfig};
+use crate::console;
 use crate::endpoint::{Endpoint, UrlError};
 use crate::explain::Explain;
 use crate::gateway::Gateway;
@@ -45,8 +46,15 @@ pub struct Router {
     gateway: Arc<Gateway>,
     server: Server,
     admin: Admin,
-    metadata: Option<(Follower, Fabric)>,
+    fabric: Option<Fabric>,
     _tasks: DropGuard,
+}
+
+/// How it reaches the metadata group.
+struct Metadata {
+    client: MetadataClient,
+    follower: Follower,
+    fabric: Fabric,
 }
 
 /// Why a router was not started.
@@ -131,7 +139,8 @@ impl Router {
             true => client.follow(Some(config.index_bytes), metrics),
             false => client.follow_models(config.follow_models.clone(), Some(config.index_bytes), metrics),
         };
-        Self::start(config, telemetry, Arc::new(follower.clone()), Some((follower, fabric))).await
+        let metadata = Metadata { client, follower: follower.clone(), fabric };
+        Self::start(config, telemetry, Arc::new(follower), Some(metadata)).await
     }
 
     /// As [`Router::bind`], with a directory that is kept by somebody else.
@@ -150,7 +159,7 @@ impl Router {
         config: Config,
         telemetry: &Telemetry,
         residency: Arc<dyn Residency>,
-        metadata: Option<(Follower, Fabric)>,
+        metadata: Option<Metadata>,
     ) -> Result<Self, BindError> {
         config.check()?;
         let http_error = |source| BindError::Http { addr: config.http, source };
@@ -159,7 +168,7 @@ impl Router {
             config.health.path.parse().map_err(|_| BindError::HealthPath { path: config.health.path.clone() })?;
         let updating = Updating::new(&config)?;
         let key_file = config.keys.file.as_deref().map(KeyFile::load).transpose()?;
-        let follower = metadata.as_ref().map(|(follower, _)| follower.clone());
+        let follower = metadata.as_ref().map(|metadata| metadata.follower.clone());
         let callers =
             Callers::new(&config.keys, config.http, &config.cache_salt, key_file.as_ref(), follower.is_some());
         let rosters = residency.rosters();
@@ -193,15 +202,18 @@ impl Router {
             debug_headers: config.debug_headers,
         });
         gateway.count_endpoints();
-        let admin =
-            Admin::bind_with(config.admin, telemetry, hooks(&config.name, &gateway), vec![explain(&gateway)]).await?;
+        let followed = metadata.as_ref().map(|metadata| (&metadata.client, &metadata.follower));
+        let mut pages = console::pages(&config.name, &gateway, followed);
+        pages.push(explain(&gateway));
+        let admin = Admin::bind_with(config.admin, telemetry, hooks(&config.name, &gateway), pages).await?;
         let server = Server::start(listener, Arc::clone(&gateway), &config.limits).map_err(http_error)?;
         let probing = health::probe(Arc::clone(&gateway), config.health, probe_path);
         tokio::spawn(stop.clone().run_until_cancelled_owned(probing));
         let following = Arc::clone(&gateway.callers).follow(key_file, follower);
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));
         tokio::spawn(stop.clone().run_until_cancelled_owned(updating.run(rosters, Arc::clone(&gateway))));
-        Ok(Self { gateway, server, admin, metadata, _tasks: stop.drop_guard() })
+        let fabric = metadata.map(|metadata| metadata.fabric);
+        Ok(Self { gateway, server, admin, fabric, _tasks: stop.drop_guard() })
     }
 
     /// Where clients come.
@@ -222,7 +234,7 @@ impl Router {
         if !self.server.drain(within).await {
             warn!("requests were still in flight after {within:?}: cut off");
         }
-        if let Some((_, fabric)) = &self.metadata {
+        if let Some(fabric) = &self.fabric {
             fabric.close().await;
         }
     }
@@ -271,9 +283,11 @@ fn hooks(name: &Name, gateway: &Arc<Gateway>) -> Hooks {
 
 fn explain(gateway: &Arc<Gateway>) -> Page {
     let gateway = Arc::clone(gateway);
-    let answer = move |request: &str| {
+    let answer = move |request: String| {
         let models = gateway.models.load();
-        gateway.explain.explain(request, &|endpoint| models.endpoints().contains_key(endpoint))
+        let lives = |endpoint: &EndpointId| models.endpoints().contains_key(endpoint);
+        let explained = gateway.explain.explain(&request, &lives).map(Content::Json);
+        Box::pin(std::future::ready(explained)) as _
     };
     Page { path: "/explain/{request}", answer: Arc::new(answer) }
 }

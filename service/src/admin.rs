@@ -7,10 +7,11 @@
 //! | `/metrics` | Prometheus text |
 //! | `/log-level` | the filter in force |
 //! | `/state` | the role's state as JSON, for people and `weft status`; never prompts or keys |
-//! | a [`Page`] | what the role tells of one thing by its name, such as a router of a request |
+//! | a [`Page`] | what else the role tells or shows, such as a router of one request |
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -33,17 +34,35 @@ pub struct Hooks {
     pub state: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
 }
 
-/// Something that a role can be asked about by name.
+/// A route of the role's own.
 #[derive(Clone)]
 pub struct Page {
-    /// Path, with the name in braces: `/explain/{request}`.
+    /// Path; one part of it may be a name, in braces: `/explain/{request}`.
     pub path: &'static str,
-    /// What is known of it; `None`: nothing, which is 404.
+    /// What there is of that name, which is empty if the path has none; `None`: nothing, which is 404.
     pub answer: Arc<Answer>,
 }
 
 /// What a page answers to a name.
-pub type Answer = dyn Fn(&str) -> Option<serde_json::Value> + Send + Sync;
+pub type Answer = dyn Fn(String) -> Pin<Box<dyn Future<Output = Option<Content>> + Send>> + Send + Sync;
+
+/// What is on a page.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Facts.
+    Json(serde_json::Value),
+    /// A file that is part of the program.
+    File {
+        /// Its media type.
+        media_type: &'static str,
+        /// All of it.
+        text: &'static str,
+    },
+}
+
+/// A page may load what this port serves, and nothing else: what it shows was written by others.
+const CONTENT_POLICY: &str =
+    "default-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,7 +117,7 @@ impl Admin {
         let listener = TcpListener::bind(addr).await.map_err(error)?;
         let addr = listener.local_addr().map_err(error)?;
         let role = pages.into_iter().fold(Router::new(), |routes, Page { path, answer }| {
-            routes.route(path, get(async move |Path(name): Path<String>| page((*answer)(&name))))
+            routes.route(path, get(async move |name: Option<Path<String>>| page(answer, name).await))
         });
         let routes = role
             .route("/live", get(async || "live\n"))
@@ -141,9 +160,18 @@ async fn ready(State(shared): State<Shared>) -> Response {
     }
 }
 
-fn page(answer: Option<serde_json::Value>) -> Response {
-    match answer {
-        Some(answer) => axum::Json(answer).into_response(),
+async fn page(answer: Arc<Answer>, name: Option<Path<String>>) -> Response {
+    match (*answer)(name.map(|Path(name)| name).unwrap_or_default()).await {
+        Some(Content::Json(facts)) => axum::Json(facts).into_response(),
+        Some(Content::File { media_type, text }) => {
+            let headers = [
+                (header::CONTENT_TYPE, media_type),
+                (header::CONTENT_SECURITY_POLICY, CONTENT_POLICY),
+                (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+                (header::CACHE_CONTROL, "no-cache"),
+            ];
+            (headers, text).into_response()
+        }
         None => (StatusCode::NOT_FOUND, "nothing is known of it here, or no longer\n").into_response(),
     }
 }

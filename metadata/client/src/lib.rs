@@ -24,4 +24,4 @@ pub use error::MetadataError;
 pub use follower::Follower;
 pub use metrics::FollowerMetrics;
 pub use weft_index::ReportAck;
-pub use weft_metadata_proto::v1::{GroupDigests, HolderDigests, Joined};
+pub use weft_metadata_proto::v1::{GroupDigests, HolderDigests, Joined, StatusResponse};

@@ -135,6 +135,12 @@ impl Fleet {
         Some(Decision { picked, considered, beta, ticket })
     }
 
+    /// What was learnt of an endpoint's prefill, tokens a second; `None`: it was never a candidate.
+    #[must_use]
+    pub fn prefill_tokens_per_second(&self, endpoint: &EndpointId) -> Option<f64> {
+        self.endpoints.get(endpoint).map(|endpoint| endpoint.rates.prefill.tokens_per_second())
+    }
+
     fn consider(&mut self, now: Instant, ask: &Ask, candidate: &Candidate<'_>, beta: f64) -> Considered {
         let (overlap, peer) = self.overlap(now, candidate);
         let links = match (&peer, &candidate.node) {

@@ -15,7 +15,7 @@ pub struct KeysConfig {
     /// file, and metadata knows no tenant; `always`; `never`. Default `loopback`. A router that is reached from elsewhere and could know no key
     /// refuses to start, unless this is `always`.
     pub keyless: Keyless,
-    /// Tenants with a label of their own in `weft_router_tenant_requests_total`, first come, first counted; all others share one.
+    /// Tenants with a label of their own in `weft_router_tenant_*`, first come, first counted; all others share one.
     /// Default 0: nobody is counted by name. At most 1,000.
     pub counted_tenants: usize,
 }

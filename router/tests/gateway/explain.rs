@@ -59,6 +59,26 @@ async fn prediction_and_outcome_stand_side_by_side() {
 }
 
 #[tokio::test]
+async fn what_was_loaded_is_what_the_engine_says_beyond_its_device_and_no_more_than_the_tiers_had() {
+    let mut engine = Engine::start().await;
+    let cluster = Cluster::of_roster(&[&engine], |_| {}).await;
+    let (content, tokens) = prompt();
+    cluster.directory.store("e0:0/device", &tokens, 2);
+    cluster.directory.store("n0/host", &tokens, 4);
+    for (cached, loaded) in [(64, 0), (192, 64), (100_000, 64 + 128)] {
+        let usage =
+            json!({"usage": {"prompt_tokens": tokens.len(), "prompt_tokens_details": {"cached_tokens": cached}}});
+        let id = id(&cluster, &mut engine, &content, &usage.to_string()).await;
+        explained(&cluster, &id).await;
+        cluster.metric(&format!("weft_router_tenant_loaded_tokens_total{{tenant=\"(none)\"}} {loaded}")).await;
+    }
+    let state: Value = serde_json::from_str(&cluster.admin("/console/state").await).unwrap();
+    assert_eq!(state["tenants"][0]["loaded_tokens"], 192);
+    assert!(state["tenants"][0]["saved_seconds"].as_f64().unwrap() > 0.0, "{state}");
+    assert_eq!(state["recent"]["loaded_tokens"], 192);
+}
+
+#[tokio::test]
 async fn a_turn_that_differs_is_told_from_one_that_grows() {
     let mut engine = Engine::start().await;
     let cluster = Cluster::of_roster(&[&engine], |_| {}).await;

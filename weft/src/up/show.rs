@@ -131,7 +131,7 @@ pub(super) fn urls(plan: &Plan, state: &Path) {
     for number in 1..=NODES {
         println!("  node-{number}      {}", plan.admin_url("node", number));
     }
-    println!("  router-1    {}", plan.admin_url("router", 1));
+    println!("  router-1    {}   the console: open it in a browser", plan.admin_url("router", 1));
     println!(
         "\nlogs: {}   `weft status --state {}` shows members, nodes, endpoints and blocks",
         state.join("logs").display(),
