@@ -87,6 +87,13 @@ impl Slab {
         (self.segment(segment).expect("the writer asks for slots it has made"), at)
     }
 
+    /// The key of a slot. For the writer.
+    #[inline]
+    pub(crate) fn key_of(&self, slot: Slot) -> Key {
+        let (segment, at) = self.locate(slot);
+        segment.key(at)
+    }
+
     /// The set of a slot if it has this key, else [`SetId::FREE`]. For the writer.
     #[inline]
     pub(crate) fn set_of(&self, slot: Slot, key: Key) -> SetId {

@@ -68,6 +68,15 @@ const _: () = assert!(SLOT_BITS + HASH_BITS - TAG_BITS == u32::BITS);
 #[derive(Debug)]
 pub(crate) struct Crowded;
 
+/// Why an entry that should be new was not added.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The sub-table must grow first.
+    Crowded,
+    /// There is one for the key.
+    Known,
+}
+
 /// Where a key's entry may be.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Place {
@@ -75,10 +84,47 @@ pub(crate) struct Place {
     hash: u32,
 }
 
+/// An entry to be, in 8 bytes that are in the order of the table: `│ 8 bits: sub-table │ 20 bits: hash │ slot │`.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Waiting(u64);
+
 impl Place {
     #[inline]
     pub(crate) fn of(key: Key) -> Self {
         Self { sub: (key.high >> 56) as usize, hash: (key.high >> (56 - HASH_BITS)) as u32 & ((1 << HASH_BITS) - 1) }
+    }
+}
+
+impl Waiting {
+    /// Values of a digit.
+    pub(crate) const DIGITS: usize = 1 << 8;
+
+    #[inline]
+    pub(crate) fn of(key: Key, slot: Slot) -> Self {
+        let place = Place::of(key);
+        let place = (place.sub as u64) << HASH_BITS | u64::from(place.hash);
+        Self(place << SLOT_BITS | u64::from(slot))
+    }
+
+    /// The first bits of its place, or, with `1`, those behind them.
+    #[inline]
+    pub(crate) fn digit(self, number: u32) -> usize {
+        (self.0 >> (SLOT_BITS + HASH_BITS - 8 * number)) as usize % Self::DIGITS
+    }
+
+    #[inline]
+    pub(crate) fn sub(self) -> usize {
+        (self.0 >> (SLOT_BITS + HASH_BITS)) as usize
+    }
+
+    #[inline]
+    fn hash(self) -> u32 {
+        (self.0 >> SLOT_BITS) as u32 & ((1 << HASH_BITS) - 1)
+    }
+
+    #[inline]
+    pub(crate) fn slot(self) -> Slot {
+        self.0 as Slot & SLOT_MASK
     }
 }
 
@@ -240,14 +286,45 @@ impl Table {
     #[inline]
     pub(crate) fn insert(&self, key: Key, slot: Slot, entries: usize) -> Result<(), Crowded> {
         let place = Place::of(key);
-        let sub = &*self.subs[place.sub];
+        self.add(place.sub, place.hash, slot, entries)
+    }
+
+    #[inline]
+    fn add(&self, sub: usize, hash: u32, slot: Slot, entries: usize) -> Result<(), Crowded> {
+        let sub = &*self.subs[sub];
         let room = sub.len() * LANES;
         // Whatever the keys are: one that is mostly empty takes them, though far from home.
         let sparse = entries < room / 4;
         if entries >= room * 7 / 8 && !sparse {
             return Err(Crowded);
         }
-        put(sub, place.hash, slot, if sparse { sub.len() } else { PROBES.min(sub.len()) })
+        put(sub, hash, slot, if sparse { sub.len() } else { PROBES.min(sub.len()) })
+    }
+
+    /// Adds an entry to a table that none was removed from, unless `same` says of another's slot that it has the same key. An
+    /// entry of that key would lie where this one goes, or before. By the writer.
+    #[inline]
+    pub(crate) fn insert_new(
+        &self,
+        new: Waiting,
+        entries: usize,
+        mut same: impl FnMut(Slot) -> bool,
+    ) -> Result<(), Refused> {
+        let sub = &*self.subs[new.sub()];
+        let hash = new.hash();
+        let mut at = home(hash, sub.len());
+        for _ in 0..sub.len() {
+            let bucket = &sub[at];
+            let state = bucket.state.load(Ordering::Relaxed);
+            if bucket.check(bucket.hits(state, hash), &mut |slot| same(slot).then_some(())).is_some() {
+                return Err(Refused::Known);
+            }
+            if state & TAKEN != TAKEN {
+                break;
+            }
+            at = if at + 1 == sub.len() { 0 } else { at + 1 };
+        }
+        self.add(new.sub(), hash, new.slot(), entries).map_err(|Crowded| Refused::Crowded)
     }
 
     /// Removes the entry of a slot. By the writer.

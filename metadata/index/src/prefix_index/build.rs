@@ -1,25 +1,23 @@
 //! An index made whole from the runs of a snapshot: faster than storing its blocks, since the table is filled in its own order.
 //!
-//! The slab is filled as runs come. Their entries wait until there are many, are sorted by the first bits of their keys, which
-//! is the order of the table, and go into it from its begin to its end.
+//! The slab is filled as runs come. Their entries wait until there are many, are sorted by the first bits of their places, and
+//! go into the table from its begin to its end.
 
 use weft_types::{HolderId, IndexKey};
 
 use super::{NoRoom, PrefixIndex, number};
 use crate::key::Key;
-use crate::slab::Slot;
+use crate::sets::SetId;
+use crate::table::{Refused, Waiting};
 
-/// Entries that are sorted at a time: 24 MiB, and the same again for the sort. The table is gone through once for each.
+/// Entries that are sorted at a time: 8 MiB, and the same again for the sort. The table is gone through once for each.
 const WAITING_MAX: usize = 1 << 20;
-
-/// Bits of a key by which a pass of the sort tells entries apart.
-const DIGIT_BITS: u32 = 8;
 
 /// Makes an index; nobody reads it until it is made.
 #[derive(Debug)]
 pub struct Builder {
     index: PrefixIndex,
-    waiting: Vec<(Key, Slot)>,
+    waiting: Vec<Waiting>,
 }
 
 /// A block that came twice.
@@ -64,7 +62,7 @@ impl Builder {
         for key in keys.iter().map(|key| Key::from(*key)) {
             let slot =
                 index.fill(key, set).unwrap_or_else(|NoRoom| panic!("blocks are at most {}", PrefixIndex::BLOCKS_MAX));
-            self.waiting.push((key, slot));
+            self.waiting.push(Waiting::of(key, slot));
         }
         numbers.iter().for_each(|number| index.blocks[usize::from(*number)] += keys.len() as u64);
         if self.waiting.len() >= WAITING_MAX { self.enter() } else { Ok(()) }
@@ -81,35 +79,50 @@ impl Builder {
 
     /// Puts what waits into the table.
     fn enter(&mut self) -> Result<(), Duplicate> {
-        let mut sorted = vec![(Key::default(), 0); self.waiting.len()];
+        let mut sorted = vec![Waiting::default(); self.waiting.len()];
         // By the second digit, then by the first: entries with equal ones stay in order.
-        for shift in [64 - 2 * DIGIT_BITS, 64 - DIGIT_BITS] {
-            sort_by_digit(&self.waiting, &mut sorted, |key| (key.high >> shift) as usize & ((1 << DIGIT_BITS) - 1));
+        for digit in [1, 0] {
+            sort_by_digit(&self.waiting, &mut sorted, digit);
             std::mem::swap(&mut self.waiting, &mut sorted);
         }
-        for (key, slot) in self.waiting.drain(..) {
-            if self.index.find(key, Slot::MAX).is_some() {
-                return Err(Duplicate(key.into()));
-            }
-            let entered = self.index.enter(key, slot);
-            debug_assert!(entered.is_ok(), "an index without a budget grows");
+        let sorted = std::mem::take(&mut self.waiting);
+        for new in sorted {
+            self.enter_one(new)?;
         }
+        Ok(())
+    }
+
+    #[inline]
+    fn enter_one(&mut self, new: Waiting) -> Result<(), Duplicate> {
+        let index = &mut self.index;
+        loop {
+            let slab = &index.shared.slab;
+            let key = || slab.key_of(new.slot());
+            let same = |slot| slab.set_of(slot, key()) != SetId::FREE;
+            match index.table.insert_new(new, index.entries[new.sub()] as usize, same) {
+                Ok(()) => break,
+                Err(Refused::Known) => return Err(Duplicate(key().into())),
+                Err(Refused::Crowded) => {
+                    let grew = index.grow(new.sub());
+                    debug_assert!(grew, "an index without a budget grows");
+                }
+            }
+        }
+        index.entries[new.sub()] += 1;
         Ok(())
     }
 }
 
 /// Counts, then deals; equal digits stay in order.
-fn sort_by_digit(from: &[(Key, Slot)], to: &mut [(Key, Slot)], digit: impl Fn(Key) -> usize) {
-    let mut ends = [0_usize; 1 << DIGIT_BITS];
-    from.iter().for_each(|(key, _)| ends[digit(*key)] += 1);
-    let mut next = [0_usize; 1 << DIGIT_BITS];
+fn sort_by_digit(from: &[Waiting], to: &mut [Waiting], digit: u32) {
+    let mut next = [0_usize; Waiting::DIGITS];
+    from.iter().for_each(|entry| next[entry.digit(digit)] += 1);
     let mut at = 0;
-    for (next, count) in next.iter_mut().zip(ends) {
-        *next = at;
-        at += count;
+    for next in &mut next {
+        at += std::mem::replace(next, at);
     }
     for entry in from {
-        let place = &mut next[digit(entry.0)];
+        let place = &mut next[entry.digit(digit)];
         to[*place] = *entry;
         *place += 1;
     }
