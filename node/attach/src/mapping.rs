@@ -10,6 +10,8 @@ use std::ptr::NonNull;
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
+use crate::region::Span;
+
 /// A shared mapping of a memfd.
 #[derive(Debug)]
 pub(crate) struct Mapping {
@@ -32,6 +34,11 @@ impl Mapping {
         let base = unsafe { mmap(std::ptr::null_mut(), len, access, MapFlags::SHARED, memfd, 0) }?;
         let base = NonNull::new(base.cast()).ok_or(Errno::NOMEM)?;
         Ok(Self { base, len, writable })
+    }
+
+    /// Its addresses.
+    pub(crate) fn span(&self) -> Span {
+        Span { base: self.base.as_ptr().expose_provenance(), bytes: self.len }
     }
 
     /// Asks for huge pages; a kernel that has none to give says so, which changes nothing.

@@ -241,6 +241,27 @@ pub struct Detach {}
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Draining {}
 
+/// An engine's KV cache on a GPU, for the node to open and copy from and to by itself: handles of the driver.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SharedCache {
+    /// The device's UUID.
+    pub device: [u8; 16],
+    /// Handle of an event, 64 bytes: recorded on the engine's stream before each request that names pages.
+    pub ready: Vec<u8>,
+    /// Handles of the allocations that the cache lies in, 64 bytes each.
+    pub allocations: Vec<Vec<u8>>,
+    /// Where each layer begins: number of its allocation, and offset.
+    pub layers: Vec<(u32, u64)>,
+    /// From one page of a layer to the next.
+    pub page_stride: u64,
+    /// Bytes of a page in one layer.
+    pub page_bytes: u64,
+    /// Pages of a block.
+    pub block_pages: u32,
+    /// Pages there are.
+    pub pages: u32,
+}
+
 /// Whatever an engine sends.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]

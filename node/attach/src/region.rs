@@ -90,6 +90,15 @@ pub struct Region {
     borrows: Box<[AtomicU32]>,
 }
 
+/// Where a mapping lies: for who registers it with a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span {
+    /// Its first address.
+    pub base: usize,
+    /// How long it is.
+    pub bytes: usize,
+}
+
 /// A pinned slot, readable. Keeps the region mapped, not the pin: that is the holder's business.
 #[derive(Debug)]
 pub struct SlotReader {
@@ -154,6 +163,12 @@ impl Region {
     #[must_use]
     pub fn geometry(&self) -> Geometry {
         self.geometry
+    }
+
+    /// Where it is mapped to be written, and where to be read, if that is another place. Both stay while the region is there.
+    #[must_use]
+    pub fn spans(&self) -> (Span, Option<Span>) {
+        (self.write.span(), self.read.as_ref().map(Mapping::span))
     }
 
     /// Whether it lies on reserved huge pages (known to its creator only).
@@ -234,6 +249,14 @@ impl Region {
         let offset = u64::from(slot.0) * self.geometry.slot_bytes;
         let fits = "the mapping has this length, so it fits an address";
         (usize::try_from(offset).expect(fits), usize::try_from(self.geometry.block_bytes).expect(fits))
+    }
+}
+
+impl Span {
+    /// Offset of an address that lies in it.
+    #[must_use]
+    pub fn offset(&self, address: usize) -> Option<usize> {
+        address.checked_sub(self.base).filter(|offset| *offset < self.bytes)
     }
 }
 

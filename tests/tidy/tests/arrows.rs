@@ -17,6 +17,7 @@ const LADDER: &[(&str, &[&str])] = &[
     ("weft-metadata-client", &["weft-metadata-proto", "weft-index", "weft-transport"]),
     ("weft-metadata", &["weft-metadata-state", "weft-metadata-proto", "weft-index", "weft-transport", "weft-service"]),
     ("weft-attach", &[]),
+    ("weft-gpu", &["weft-attach"]),
     ("weft-store", &["weft-attach"]),
     ("weft-node-client", &["weft-attach"]),
     ("weft-events", &[]),
@@ -46,9 +47,9 @@ const LADDER: &[(&str, &[&str])] = &[
 ];
 
 /// The binary and the tests may depend on anything, and nothing on them.
-const TOP: &[&str] = &["weft", "weft-tidy", "weft-cluster-tests", "weft-sim-tests"];
+const TOP: &[&str] = &["weft", "weft-tidy", "weft-cluster-tests", "weft-sim-tests", "weft-gpu-driver"];
 
-/// What tests of any crate may use besides: certificates, and a real peer (or engine) to talk to.
+/// What tests of any crate may use besides: certificates, a real peer (or engine) to talk to, and a GPU's driver that is none.
 const DEV: &[&str] = &[
     "weft-node-client",
     "weft-service",
@@ -56,6 +57,7 @@ const DEV: &[&str] = &[
     "weft-metadata",
     "weft-metadata-state",
     "weft-metadata-proto",
+    "weft-gpu-driver",
 ];
 
 #[test]
