@@ -3,8 +3,9 @@
 CARGO ?= cargo
 # A workload to replay instead of the built-in one: make up TRACE=conversation.jsonl.zst
 TRACE ?=
-# Seeds of `make sim`; or one seed to replay, and how many steps of its history: make sim SEED=17 STEPS=40
+# Seeds of `make sim`, and the first of them; or one seed to replay, and how many steps of its history: make sim SEED=17 STEPS=40
 SEEDS ?= 5000
+FROM ?= 0
 SEED ?=
 STEPS ?=
 # Anything else for `weft up`: make up ARGS='--requests 500 --speed 2'
@@ -39,8 +40,8 @@ wheel: setup ## the Python wheel, into target/engines/wheel
 	rm -rf $(ENGINES)/wheel
 	cd connectors && $(abspath $(ENGINES))/venv/bin/maturin build --release --locked --out $(abspath $(ENGINES))/wheel
 
-sim: setup ## the simulation, with thousands of seeds (SEEDS=…), or one replayed (SEED=…)
-	$(if $(SEED),SEED=$(SEED) $(if $(STEPS),STEPS=$(STEPS)),SEEDS=$(SEEDS)) $(CARGO) test --locked --workspace --test seeds -- --nocapture
+sim: setup ## the simulation, with thousands of seeds (SEEDS=…, FROM=…), or one replayed (SEED=…)
+	$(if $(SEED),SEED=$(SEED) $(if $(STEPS),STEPS=$(STEPS)),SEEDS=$(SEEDS) FROM=$(FROM)) $(CARGO) test --locked --workspace --test seeds -- --nocapture
 
 verify: setup ## what a reviewer checks first; writes nothing
 	$(CARGO) fmt --all --check

@@ -25,6 +25,7 @@ use tracing::{error, info};
 use weft_transport::{Fabric, Target};
 use weft_types::{Name, Role};
 
+use crate::allegiance::Allegiance;
 use crate::raft::hello::{Hello, HelloReply, HelloRequest, Standing, standing};
 use crate::raft::{DiskId, MemberNode, Types};
 
@@ -41,7 +42,7 @@ pub(crate) struct Waiting(Arc<Mutex<Option<String>>>);
 /// A member that finds its way into a group.
 pub(crate) struct Forming {
     pub(crate) me: u64,
-    pub(crate) disk: DiskId,
+    pub(crate) allegiance: Allegiance,
     /// As configured, this one too.
     pub(crate) members: BTreeMap<u64, SocketAddr>,
     pub(crate) fabric: Fabric,
@@ -85,7 +86,7 @@ impl Forming {
     /// Runs until this member has a log, its own or the leader's, or is stopped.
     pub(crate) async fn run(self) {
         while let Ok(Standing { formed: false, voted }) = standing(&self.raft).await {
-            let mut finding = find(self.disk, &self.ask().await);
+            let mut finding = find(self.allegiance.disk(), &self.ask().await);
             if voted {
                 finding = finding.of_one_that_voted(self.me);
             }
@@ -121,7 +122,7 @@ impl Forming {
                     "the group expects member {me} with the data directory {before}, and this one is {}: what member {me} \
                      had promised is gone, so it takes no part. Put the directory back, or take the member out and in \
                      again: `weft metadata remove {me}`, then `weft metadata add {me} <address>`",
-                    self.disk
+                    self.allegiance.disk()
                 );
                 if self.waiting.say(Some(reason.clone())) {
                     error!("{reason}");
@@ -152,9 +153,10 @@ impl Forming {
     }
 
     async fn form(&self, disks: &BTreeMap<u64, DiskId>) -> Result<(), String> {
-        let disk = |id: &u64| if *id == self.me { Some(self.disk) } else { disks.get(id).copied() };
+        let disk = |id: &u64| if *id == self.me { Some(self.allegiance.disk()) } else { disks.get(id).copied() };
         let node = |(id, addr): (&u64, &SocketAddr)| Some((*id, MemberNode { addr: *addr, disk: disk(id)? }));
         let nodes: BTreeMap<u64, MemberNode> = self.members.iter().filter_map(node).collect();
+        self.allegiance.found().await?;
         info!(?nodes, "forming a group");
         match self.raft.initialize(nodes).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
@@ -200,11 +202,13 @@ fn find(disk: DiskId, answers: &BTreeMap<u64, Option<HelloReply>>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::GroupId;
 
     #[test]
     fn only_members_that_are_all_new_and_all_there_form_a_group() {
-        let new = |disk| Some(HelloReply { disk: DiskId(disk), formed: false, voted: false, yours: None });
-        let of = |yours| Some(HelloReply { disk: DiskId(9), formed: true, voted: true, yours });
+        let new = |disk| Some(HelloReply { disk: DiskId(disk), group: None, formed: false, voted: false, yours: None });
+        let of =
+            |yours| Some(HelloReply { disk: DiskId(9), group: Some(GroupId(5)), formed: true, voted: true, yours });
         let found = |two, three| find(DiskId(1), &BTreeMap::from([(2, two), (3, three)]));
         assert_eq!(found(new(2), new(3)), Finding::New(BTreeMap::from([(2, DiskId(2)), (3, DiskId(3))])));
         assert_eq!(found(new(2), None), Finding::Silent(vec![3]));
@@ -219,7 +223,7 @@ mod tests {
 
     #[test]
     fn members_that_voted_and_have_no_log_form_no_second_group() {
-        let answer = |voted| Some(HelloReply { disk: DiskId(2), formed: false, voted, yours: None });
+        let answer = |voted| Some(HelloReply { disk: DiskId(2), group: None, formed: false, voted, yours: None });
         let found = |two, three| find(DiskId(1), &BTreeMap::from([(2, two), (3, three)]));
         assert_eq!(found(answer(true), answer(false)), Finding::Voted([2].into()));
         assert_eq!(found(answer(true), answer(false)).of_one_that_voted(1), Finding::Voted([1, 2].into()));

@@ -27,6 +27,7 @@
 //! Files on disk:
 #![doc = include_str!("../../docs/log-format.md")]
 
+mod allegiance;
 mod config;
 mod error;
 mod forming;

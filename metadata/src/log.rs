@@ -167,6 +167,11 @@ impl LogStore {
         Ok(store)
     }
 
+    /// It holds an entry, or once did.
+    pub(crate) fn has_entries(&self) -> bool {
+        self.contents.lock().last().is_some()
+    }
+
     /// Index up to which entries are gone, since a snapshot covers them.
     pub(crate) fn purged_index(&self) -> Option<u64> {
         self.contents.lock().purged().map(|id| id.index)

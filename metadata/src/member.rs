@@ -132,7 +132,7 @@ impl Metadata {
 
         let fabric_metrics = weft_transport::Metrics::register(&telemetry.registry);
         let fabric = Fabric::bind(config.fabric, Profile::Control, &identity, fabric_metrics)?;
-        let disk = store.disk;
+        let disk = store.allegiance.disk();
         let running = Running::start(&config, fabric, store, &metrics).await?;
         let admin = match Admin::bind(config.admin, telemetry, hooks(&running.group, &running.log)).await {
             Ok(admin) => admin,
@@ -205,10 +205,10 @@ impl Running {
         store: Store,
         metrics: &Metrics,
     ) -> Result<Self, BindError> {
-        let Store { volume, disk, log, machine } = store;
+        let Store { volume, allegiance, log, machine } = store;
         let me = config.member.get();
         let members: BTreeMap<u64, SocketAddr> = config.members.iter().map(|(id, addr)| (id.get(), *addr)).collect();
-        let network = Network::new(me, fabric.clone(), members.clone());
+        let network = Network::new(me, allegiance.clone(), fabric.clone(), members.clone());
         log.lead_no_more(me);
         let raft = Raft::new(me, raft_config(config)?, network, log.clone(), machine.clone()).await;
         let raft = raft.map_err(|error| BindError::Raft(error.to_string()))?;
@@ -218,12 +218,14 @@ impl Running {
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         let stop = closing.clone().drop_guard();
         let closer = tokio::spawn(close(group.clone(), fabric.clone(), tasks.clone(), closing.clone()));
-        let service = start_service(config, &group, &fabric, &log, metrics, &tasks, &closing);
+        let joining = Members::new(group.clone(), fabric.clone(), allegiance.clone());
+        let service = start_service(config, &group, joining, &log, metrics, &tasks, &closing);
         let routes = Routes::new().calls_max(CALLS_MAX);
         let lease = config.raft.election_max;
-        let routes = serve::routes(routes, &group.raft, disk, Incoming::new(volume), lease);
-        fabric.serve(service.routes(handover::routes(hello::routes(routes, &group.raft, disk), &group.raft, disk)));
-        let forming = Forming { me, disk, members, fabric: fabric.clone(), raft: group.raft.clone(), waiting };
+        let routes = serve::routes(routes, &group.raft, &allegiance, Incoming::new(volume), lease);
+        let routes = hello::routes(routes, &group.raft, &allegiance);
+        fabric.serve(service.routes(handover::routes(routes, &group.raft, &allegiance)));
+        let forming = Forming { me, allegiance, members, fabric: fabric.clone(), raft: group.raft.clone(), waiting };
         tasks.spawn(closing.run_until_cancelled_owned(forming.run()));
         Ok(Self { group, log, fabric, closer, stop })
     }
@@ -299,14 +301,13 @@ fn raft_config(config: &Config) -> Result<Arc<openraft::Config>, BindError> {
 fn start_service(
     config: &Config,
     group: &Group,
-    fabric: &Fabric,
+    members: Members,
     log: &LogStore,
     metrics: &Metrics,
     tasks: &TaskTracker,
     closing: &CancellationToken,
 ) -> Arc<Service> {
     let liveness = Arc::new(Liveness::new(config.node_lease));
-    let members = Members::new(group.clone(), fabric.clone());
     let chores = Chores {
         group: group.clone(),
         log: log.clone(),

@@ -14,6 +14,7 @@ use weft_metadata_proto::v1::{ChangeMembersRequest, MemberStatus, MembersChange,
 use weft_transport::{Fabric, Target};
 use weft_types::{MemberId, Name, Role};
 
+use crate::allegiance::Allegiance;
 use crate::group::Group;
 use crate::handover::{self, HandoverError};
 use crate::raft::hello::{Hello, HelloReply, HelloRequest};
@@ -34,6 +35,7 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(300);
 pub(crate) struct Members {
     group: Group,
     fabric: Fabric,
+    allegiance: Allegiance,
     changing: Arc<Mutex<()>>,
 }
 
@@ -50,8 +52,8 @@ enum Refused {
 type Changed = Result<MembersChange, Refused>;
 
 impl Members {
-    pub(crate) fn new(group: Group, fabric: Fabric) -> Self {
-        Self { group, fabric, changing: Arc::default() }
+    pub(crate) fn new(group: Group, fabric: Fabric, allegiance: Allegiance) -> Self {
+        Self { group, fabric, allegiance, changing: Arc::default() }
     }
 
     /// Makes a change, or as much of it as can be made now. Goes on to its end once begun, whoever asked.
@@ -137,20 +139,22 @@ impl Members {
                 self.commit(ChangeMembers::AddNodes(BTreeMap::from([(id, node)])), true).await?;
                 return Ok(MembersChange::CatchingUp { behind: behind(&metrics, 0) });
             }
-            Some(known) if known.addr != new.addr => {
-                let node = self.hello(id, new.addr).await?.disk;
-                if node != known.disk {
+            Some(known) => {
+                let disk = self.hello(id, new.addr).await?.disk;
+                if disk != known.disk {
+                    let (addr, known) = (new.addr, known.disk);
                     return because(format!(
-                        "member {id} at {} has the data directory {node}, and the group expects {}: one that lost its \
-                         directory is removed first, then added",
-                        new.addr, known.disk
+                        "member {id} at {addr} has the data directory {disk}, and the group expects {known}: one that lost \
+                         its directory is removed first, then added: `weft metadata remove {id}`, then \
+                         `weft metadata add {id} {addr}`"
                     ));
                 }
-                info!(member = id, from = %known.addr, to = %new.addr, "a member has moved");
-                let moved = MemberNode { addr: new.addr, disk: known.disk };
-                self.commit(ChangeMembers::SetNodes(BTreeMap::from([(id, moved)])), true).await?;
+                if known.addr != new.addr {
+                    info!(member = id, from = %known.addr, to = %new.addr, "a member has moved");
+                    let moved = MemberNode { addr: new.addr, disk };
+                    self.commit(ChangeMembers::SetNodes(BTreeMap::from([(id, moved)])), true).await?;
+                }
             }
-            Some(_) => {}
         }
         let gone = replaced.is_none_or(|replaced| membership.get_node(&replaced).is_none());
         if !new.voter || (voters.contains(&id) && gone) {
@@ -243,16 +247,18 @@ impl Members {
         ))
     }
 
-    /// A member to be: it is who it is said to be, and has no past.
+    /// A member to be: it is who it is said to be, and what it has promised, if anything, it has promised to this group. What it
+    /// has of a log that the group has not, Raft cuts.
     async fn meet(&self, id: u64, new: NewMember) -> Result<MemberNode, Refused> {
         let hello = self.hello(id, new.addr).await?;
-        if hello.voted {
-            return because(format!(
-                "member {id} at {} has a log already, of this group or another: give it an empty data directory",
+        match (hello.group, self.allegiance.group().unwrap_or_default()) {
+            (Some(theirs), ours) if ours != theirs => because(format!(
+                "member {id} at {} belongs to another group, {theirs}, and this one is {ours}: move what it has away, and \
+                 start it with an empty data directory",
                 new.addr
-            ));
+            )),
+            _ => Ok(MemberNode { addr: new.addr, disk: hello.disk }),
         }
-        Ok(MemberNode { addr: new.addr, disk: hello.disk })
     }
 
     async fn hello(&self, id: u64, addr: std::net::SocketAddr) -> Result<HelloReply, Refused> {

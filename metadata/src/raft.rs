@@ -52,7 +52,24 @@ pub(crate) struct MemberNode {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct DiskId(pub(crate) u64);
 
+impl DiskId {
+    /// One that no other directory has.
+    pub(crate) fn draw() -> Self {
+        Self(crate::runtime::random())
+    }
+}
+
+/// A group, for ever: drawn at random when it is formed, or made anew of an old state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub(crate) struct GroupId(pub(crate) u64);
+
 impl fmt::Display for DiskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Display for GroupId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }

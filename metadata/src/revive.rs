@@ -2,7 +2,7 @@
 //! majority is gone for good.
 //!
 //! Either way the state is as old as it is, and what was promised after it is unknown. So the new group has one member, with a
-//! data directory of a new id (whoever remembers the old group is not heard), a higher term, log indices far beyond any that
+//! data directory and a group id that are new (whoever remembers the old group is not heard), a higher term, log indices far beyond any that
 //! the old one reached (whoever followed it starts over), and holders whose generations leapt ahead (no report from before is
 //! taken). Other members come by `weft metadata add`, with empty directories.
 
@@ -21,7 +21,7 @@ use crate::log::{self, vote};
 use crate::machine::{State, snapshot};
 use crate::member::{self, BindError};
 use crate::metrics::Metrics;
-use crate::raft::{MemberNode, Membership, StoredMembership, Vote, log_id};
+use crate::raft::{DiskId, GroupId, MemberNode, Membership, StoredMembership, Vote, log_id};
 use crate::store::{self, Owner, Store};
 use crate::volume::Volume;
 
@@ -111,7 +111,7 @@ pub fn restore(config: &Config, backup: &Path) -> Result<Revived, ReviveError> {
 pub fn recover(config: &Config) -> Result<Revived, ReviveError> {
     let owner = owner(config)?;
     let metrics = Metrics::register(&prometheus::Registry::new()).map_err(BindError::from)?;
-    let Store { volume, disk, log, machine } =
+    let Store { volume, allegiance, log, machine } =
         Store::open(&config.data, &owner, member::log_settings(config), metrics)?;
     // Whether the lost majority had committed the end of the log cannot be known; if it had, somebody was told.
     let applied = machine.state().applied;
@@ -123,7 +123,7 @@ pub fn recover(config: &Config) -> Result<Revived, ReviveError> {
     let term = log.vote().map_or(0, |vote| vote.leader_id.term).max(last.leader_id.term);
     drop((log, machine));
 
-    let before = config.data.join(format!("before-{disk}"));
+    let before = config.data.join(format!("before-{}", allegiance.disk()));
     let mut described = describe(&state);
     move_aside(&*volume, &config.data, &before).map_err(|source| io("move aside in", config, source))?;
     described.before = Some(before);
@@ -155,7 +155,8 @@ fn describe(state: &State) -> Revived {
 /// Writes a member that is a group of its own. The snapshot comes last: without it there is no group.
 fn found(volume: &dyn Volume, owner: &Owner, config: &Config, mut state: State, term: u64) -> std::io::Result<()> {
     let (me, term) = (config.member.get(), term + 1);
-    let disk = owner.write(volume)?;
+    let disk = DiskId::draw();
+    owner.write(volume, disk, Some(GroupId(crate::runtime::random())))?;
     vote::save(volume, &Vote::new(term, me))?;
     log::create_first(volume, config.wal.segment.bytes()).map_err(std::io::Error::other)?;
     let leap = rand::random_range(INDEX_LEAPS) << 32;

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use weft_types::MemberId;
 
+use crate::allegiance::Allegiance;
 use crate::error::StoreError;
 use crate::log::{LogSettings, LogStore};
 use crate::machine::{Machine, snapshot};
 use crate::metrics::Metrics;
-use crate::raft::{DiskId, Entry};
+use crate::raft::{DiskId, Entry, GroupId};
 use crate::volume::{LocalVolume, Volume, read_whole, remove_temporaries, replace_whole};
 
 /// File that says whose the data directory is, and which one.
@@ -23,7 +24,7 @@ const ENTRIES_AHEAD_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) volume: Arc<dyn Volume>,
-    pub(crate) disk: DiskId,
+    pub(crate) allegiance: Allegiance,
     pub(crate) log: LogStore,
     pub(crate) machine: Machine,
 }
@@ -53,15 +54,19 @@ impl Store {
         settings: LogSettings,
         metrics: Metrics,
     ) -> Result<Self, StoreError> {
-        let disk = owner.claim(&*volume)?;
+        let allegiance = owner.claim(volume.clone())?;
         check_log(&*volume)?;
         let (machine, log) = load(&volume, settings, &metrics)?;
+        if allegiance.group().is_none() && log.has_entries() {
+            let reason = "it does not say of which group the log is that lies beside it".to_owned();
+            return Err(StoreError::Damaged { file: volume.locate(OWNER_NAME), offset: 0, reason });
+        }
         match (log.purged_index(), machine.snapshot_index()) {
             // The directory as of the purge would have to be made up.
             (Some(purged), snapshot) if snapshot.is_none_or(|snapshot| snapshot < purged) => {
                 Err(StoreError::Missing { file: volume.locate(&snapshot::name(purged)) })
             }
-            _ => Ok(Self { volume, disk, log, machine }),
+            _ => Ok(Self { volume, allegiance, log, machine }),
         }
     }
 }
@@ -147,39 +152,45 @@ pub(crate) fn open_volume(path: &Path) -> Result<Arc<dyn Volume>, StoreError> {
 impl Owner {
     /// A log replayed into another group, or by another member, would be a lie: each directory says whose it is. An empty
     /// one becomes ours, and gets an id that no other directory has.
-    fn claim(&self, volume: &dyn Volume) -> Result<DiskId, StoreError> {
+    pub(crate) fn claim(&self, volume: Arc<dyn Volume>) -> Result<Allegiance, StoreError> {
         let io = |operation, source| StoreError::io(operation, volume.locate(OWNER_NAME), source);
-        match read_whole(volume, OWNER_NAME, 4096) {
+        let (disk, group) = match read_whole(&*volume, OWNER_NAME, 4096) {
             Ok(found) => self.recognise(&found).ok_or_else(|| StoreError::Foreign {
                 file: volume.locate(OWNER_NAME),
                 found: String::from_utf8_lossy(&found).trim().to_owned(),
                 expected: self.text(),
-            }),
+            })?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if in_use(volume).map_err(|source| io("list", source))? {
+                if in_use(&*volume).map_err(|source| io("list", source))? {
                     return Err(StoreError::Missing { file: volume.locate(OWNER_NAME) });
                 }
-                self.write(volume).map_err(|source| io("write", source))
+                let disk = DiskId::draw();
+                self.write(&*volume, disk, None).map_err(|source| io("write", source))?;
+                (disk, None)
             }
-            Err(source) => Err(io("read", source)),
-        }
+            Err(source) => return Err(io("read", source)),
+        };
+        Ok(Allegiance::new(volume, self.clone(), disk, group))
     }
 
-    /// Makes the directory ours, under an id of its own.
-    pub(crate) fn write(&self, volume: &dyn Volume) -> std::io::Result<DiskId> {
-        let disk = DiskId(crate::runtime::random());
-        replace_whole(volume, OWNER_NAME, format!("{} {disk}\n", self.text()).as_bytes())?;
-        Ok(disk)
+    /// Says whose the directory is, which one, and of which group.
+    pub(crate) fn write(&self, volume: &dyn Volume, disk: DiskId, group: Option<GroupId>) -> std::io::Result<()> {
+        let group = group.map(|group| format!(" {group}")).unwrap_or_default();
+        replace_whole(volume, OWNER_NAME, format!("{} {disk}{group}\n", self.text()).as_bytes())
     }
 
     fn text(&self) -> String {
         format!("{} {}", self.cluster, self.member)
     }
 
-    fn recognise(&self, found: &[u8]) -> Option<DiskId> {
+    fn recognise(&self, found: &[u8]) -> Option<(DiskId, Option<GroupId>)> {
         let found = std::str::from_utf8(found).ok()?.strip_prefix(&self.text())?;
-        let disk = found.strip_prefix(' ')?.strip_suffix('\n')?;
-        u64::from_str_radix(disk, 16).ok().map(DiskId)
+        let ids = found.strip_prefix(' ')?.strip_suffix('\n')?;
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        match ids.split_once(' ') {
+            None => Some((DiskId(number(ids)?), None)),
+            Some((disk, group)) => Some((DiskId(number(disk)?), Some(GroupId(number(group)?)))),
+        }
     }
 }
 
@@ -202,15 +213,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let owner = |cluster: &str, member| Owner { cluster: cluster.to_owned(), member: MemberId::new(member) };
         let volume = open_volume(folder.path()).unwrap();
-        let disk = owner("test", 1).claim(&*volume).unwrap();
-        assert_eq!(owner("test", 1).claim(&*volume).unwrap(), disk);
+        let disk = owner("test", 1).claim(volume.clone()).unwrap().disk();
+        assert_eq!(owner("test", 1).claim(volume.clone()).unwrap().disk(), disk);
         for other in [owner("test", 11), owner("test", 2), owner("tes", 1)] {
-            let error = other.claim(&*volume).unwrap_err();
+            let error = other.claim(volume.clone()).unwrap_err();
             assert!(matches!(error, StoreError::Foreign { .. }), "{error}");
         }
         volume.create("vote", 0).unwrap();
         volume.remove(OWNER_NAME).unwrap();
-        let error = owner("test", 1).claim(&*volume).unwrap_err();
+        let error = owner("test", 1).claim(volume.clone()).unwrap_err();
         assert!(matches!(error, StoreError::Missing { .. }), "a vote without an owner: {error}");
     }
 }

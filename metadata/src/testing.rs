@@ -158,6 +158,12 @@ impl Member {
         self.running.group.metrics().membership_config.membership().voter_ids().collect()
     }
 
+    /// Whether its group has this member, as far as it knows: with a vote or without.
+    #[must_use]
+    pub fn lists(&self, id: u64) -> bool {
+        self.running.group.metrics().membership_config.membership().get_node(&id).is_some()
+    }
+
     /// Whether, as far as it knows, the group is in the midst of a change: two sets of voters are in force.
     #[must_use]
     pub fn is_changing(&self) -> bool {

@@ -16,8 +16,9 @@ use weft_types::rpc::Method;
 use weft_types::{Role, control_message};
 
 use super::mirror::VoteMirror;
-use super::serve::{check_disk, check_sender, failed};
+use super::serve::{check_sender, failed};
 use super::{DiskId, Types, Vote};
+use crate::allegiance::Allegiance;
 use crate::machine::snapshot::SnapshotFile;
 
 /// To a voter: make way for the successor.
@@ -56,21 +57,22 @@ impl Method for TakeOver {
 }
 
 /// Adds methods 5 and 6.
-pub(crate) fn routes(routes: Routes, raft: &Raft<Types>, disk: DiskId) -> Routes {
+pub(crate) fn routes(routes: Routes, raft: &Raft<Types>, allegiance: &Allegiance) -> Routes {
     let (aside, over) = (raft.clone(), raft.clone());
+    let [to_go, to_come] = std::array::from_fn(|_| allegiance.clone());
     routes
         .rpc::<StepAside, _, _>(&[Role::Metadata], move |peer, message| {
-            let raft = aside.clone();
+            let (raft, allegiance) = (aside.clone(), to_go.clone());
             async move {
-                let vote = check(&raft, &peer, message, disk).await?;
+                let vote = check(&raft, &peer, message, &allegiance).await?;
                 step_aside(&raft, vote, message.successor).await.map_err(failed)?;
                 Ok(HandoverReply)
             }
         })
         .rpc::<TakeOver, _, _>(&[Role::Metadata], move |peer, message| {
-            let raft = over.clone();
+            let (raft, allegiance) = (over.clone(), to_come.clone());
             async move {
-                check(&raft, &peer, message, disk).await?;
+                check(&raft, &peer, message, &allegiance).await?;
                 raft.trigger().elect().await.map_err(failed)?;
                 Ok(HandoverReply)
             }
@@ -90,10 +92,15 @@ pub(super) async fn move_on(raft: &Raft<Types>, vote: Vote) -> Result<(), String
 }
 
 /// Only the leader that this member follows now may ask.
-async fn check(raft: &Raft<Types>, peer: &Peer, message: HandoverMessage, disk: DiskId) -> Result<Vote, Refusal> {
+async fn check(
+    raft: &Raft<Types>,
+    peer: &Peer,
+    message: HandoverMessage,
+    allegiance: &Allegiance,
+) -> Result<Vote, Refusal> {
     let vote: Vote = message.vote.into();
     check_sender(peer, &vote)?;
-    check_disk(message.to, disk)?;
+    allegiance.check_disk(message.to)?;
     let mine = raft.with_raft_state(|state| *state.vote_ref()).await.map_err(failed)?;
     if vote.committed && vote == mine {
         return Ok(vote);

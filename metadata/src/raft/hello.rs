@@ -7,7 +7,8 @@ use weft_transport::{Refusal, RefusalCode, Routes};
 use weft_types::rpc::Method;
 use weft_types::{Role, control_message};
 
-use super::{DiskId, Types};
+use super::{DiskId, GroupId, Types};
+use crate::allegiance::Allegiance;
 
 /// The question.
 #[derive(Debug)]
@@ -22,9 +23,11 @@ pub(crate) struct HelloRequest;
 pub(crate) struct HelloReply {
     /// Data directory of who answers.
     pub(crate) disk: DiskId,
+    /// The group that it belongs to.
+    pub(crate) group: Option<GroupId>,
     /// It has a log: there is or was a group.
     pub(crate) formed: bool,
-    /// It has voted, or has a log. Without one: for a group that it never heard of again.
+    /// It has voted, or was about to, or has a log. Without one: for a group that it never heard of again.
     pub(crate) voted: bool,
     /// Data directory that the group, as far as this member knows, expects of who asks; `None`: it is no member.
     pub(crate) yours: Option<DiskId>,
@@ -53,10 +56,10 @@ pub(crate) async fn standing(raft: &Raft<Types>) -> Result<Standing, Fatal<u64>>
 }
 
 /// Adds method 4.
-pub(crate) fn routes(routes: Routes, raft: &Raft<Types>, disk: DiskId) -> Routes {
-    let raft = raft.clone();
+pub(crate) fn routes(routes: Routes, raft: &Raft<Types>, allegiance: &Allegiance) -> Routes {
+    let (raft, allegiance) = (raft.clone(), allegiance.clone());
     routes.rpc::<Hello, _, _>(&[Role::Metadata], move |peer, _| {
-        let raft = raft.clone();
+        let (raft, allegiance) = (raft.clone(), allegiance.clone());
         async move {
             let failed = |error: String| Refusal::new(RefusalCode::Failed, error);
             let Standing { formed, voted } = standing(&raft).await.map_err(|error| failed(error.to_string()))?;
@@ -64,7 +67,8 @@ pub(crate) fn routes(routes: Routes, raft: &Raft<Types>, disk: DiskId) -> Routes
             let metrics = raft.metrics();
             let metrics = metrics.borrow();
             let node = asks.and_then(|id| metrics.membership_config.membership().get_node(&id));
-            Ok(HelloReply { disk, formed, voted, yours: node.map(|node| node.disk) })
+            let (disk, group) = (allegiance.disk(), allegiance.group());
+            Ok(HelloReply { disk, group, formed, voted: voted || group.is_some(), yours: node.map(|node| node.disk) })
         }
     })
 }

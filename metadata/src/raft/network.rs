@@ -19,7 +19,8 @@ use weft_types::rpc::Method;
 use weft_types::{Name, Role};
 
 use super::wire::{self, AppendMessage, VoteMessage};
-use super::{DiskId, MemberNode, Types, outgoing};
+use super::{DiskId, GroupId, MemberNode, Types, outgoing};
+use crate::allegiance::Allegiance;
 
 /// How long a peer that cannot be reached is left alone. Shorter than an election, so that a member that came back hears
 /// from its leader before it calls for one.
@@ -36,6 +37,7 @@ const REDIAL_AFTER: Duration = Duration::from_millis(350);
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
     me: u64,
+    allegiance: Allegiance,
     fabric: Fabric,
     silences: BTreeMap<u64, Arc<Silence>>,
     /// As configured: where members were when they started.
@@ -49,6 +51,7 @@ pub(crate) struct Peer {
     pub(super) id: u64,
     /// The data directory that the group agreed on for it.
     pub(super) disk: DiskId,
+    allegiance: Allegiance,
     fabric: Fabric,
     target: Target,
     /// Where the configuration says it is, if that is elsewhere: after a move, only one of the two is right.
@@ -68,8 +71,8 @@ struct Silent {
 }
 
 impl Network {
-    pub(crate) fn new(me: u64, fabric: Fabric, seeds: BTreeMap<u64, SocketAddr>) -> Self {
-        Self { me, fabric, silences: BTreeMap::new(), seeds }
+    pub(crate) fn new(me: u64, allegiance: Allegiance, fabric: Fabric, seeds: BTreeMap<u64, SocketAddr>) -> Self {
+        Self { me, allegiance, fabric, silences: BTreeMap::new(), seeds }
     }
 }
 
@@ -86,6 +89,7 @@ impl RaftNetworkFactory<Types> for Network {
             me: self.me,
             id,
             disk: node.disk,
+            allegiance: self.allegiance.clone(),
             fabric: self.fabric.clone(),
             target: agreed,
             other: configured,
@@ -95,6 +99,11 @@ impl RaftNetworkFactory<Types> for Network {
 }
 
 impl Peer {
+    /// In whose name this member calls. Whoever does has a log, and so belongs to one.
+    pub(super) fn group(&self) -> GroupId {
+        self.allegiance.group().unwrap_or_default()
+    }
+
     /// Calls the member where it answered last. One that does not answer there is tried at its other address next time:
     /// whichever is right, its certificate says that it is the member meant.
     pub(super) async fn call<M: Method>(
@@ -165,7 +174,7 @@ impl RaftNetwork<Types> for Peer {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, MemberNode, RaftError<u64>>> {
-        let message = AppendMessage { to: self.disk, request };
+        let message = AppendMessage { to: self.disk, group: self.group(), request };
         self.ask::<wire::AppendEntries, _>(&message, RPCTypes::AppendEntries, &option).await.map(Into::into)
     }
 
@@ -174,7 +183,7 @@ impl RaftNetwork<Types> for Peer {
         request: VoteRequest<u64>,
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, RPCError<u64, MemberNode, RaftError<u64>>> {
-        let message = VoteMessage::new(self.disk, &request);
+        let message = VoteMessage::new(self.disk, self.group(), &request);
         self.ask::<wire::Vote, _>(&message, RPCTypes::Vote, &option).await.map(Into::into)
     }
 

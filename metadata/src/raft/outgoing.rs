@@ -54,7 +54,8 @@ async fn send_all(peer: &mut Peer, vote: Vote, snapshot: Snapshot<Types>) -> Res
     loop {
         let last = !data.is_empty() && offset + data.len() as u64 == bytes;
         let option = RPCOption::new(answer_within(bytes, last));
-        let message = SnapshotMessage { to: peer.disk, vote, meta: meta.clone(), bytes, offset, data };
+        let (to, group) = (peer.disk, peer.group());
+        let message = SnapshotMessage { to, group, vote, meta: meta.clone(), bytes, offset, data };
         match peer.call::<InstallSnapshot>(&message, &option).await {
             Ok(SnapshotReply::Done(vote)) => return Ok(SnapshotResponse { vote: vote.into() }),
             Ok(SnapshotReply::Next(next)) if next <= bytes => {

@@ -10,35 +10,37 @@ use weft_types::Role;
 
 use super::stand::stand_instead;
 use super::wire::{AppendEntries, InstallSnapshot, SnapshotReply, Vote};
-use super::{DiskId, Types, Vote as RaftVote};
+use super::{Types, Vote as RaftVote};
+use crate::allegiance::Allegiance;
 use crate::machine::incoming::{Incoming, Piece, Taken};
 
 const MEMBERS: &[Role] = &[Role::Metadata];
 
-/// Adds methods 1 to 3, for a member that keeps its promises on `disk`. A leader's word holds for `leader_lease`.
+/// Adds methods 1 to 3, for a member of this allegiance. A leader's word holds for `leader_lease`.
 pub(crate) fn routes(
     routes: Routes,
     raft: &Raft<Types>,
-    disk: DiskId,
+    allegiance: &Allegiance,
     incoming: Incoming,
     leader_lease: Duration,
 ) -> Routes {
     let (append, vote, install) = (raft.clone(), raft.clone(), raft.clone());
     let incoming = Arc::new(incoming);
+    let [appended, voted, installed] = std::array::from_fn(|_| allegiance.clone());
     routes
         .rpc::<AppendEntries, _, _>(MEMBERS, move |peer, message| {
-            let raft = append.clone();
+            let (raft, allegiance) = (append.clone(), appended.clone());
             async move {
                 check_sender(&peer, &message.request.vote)?;
-                check_disk(message.to, disk)?;
+                allegiance.check(message.to, message.group).await?;
                 raft.append_entries(message.request).await.map(Into::into).map_err(failed)
             }
         })
         .rpc::<Vote, _, _>(MEMBERS, move |peer, request| {
-            let raft = vote.clone();
+            let (raft, allegiance) = (vote.clone(), voted.clone());
             async move {
                 check_sender(&peer, &request.vote.into())?;
-                check_disk(request.to, disk)?;
+                allegiance.check(request.to, request.group).await?;
                 let request = VoteRequest::from(request);
                 let answer = raft.vote(request.clone()).await.map_err(failed)?;
                 // The candidate gives up the call when it hears of a higher vote, which must not stop this.
@@ -48,10 +50,10 @@ pub(crate) fn routes(
             }
         })
         .rpc::<InstallSnapshot, _, _>(MEMBERS, move |peer, message| {
-            let (raft, incoming) = (install.clone(), incoming.clone());
+            let (raft, incoming, allegiance) = (install.clone(), incoming.clone(), installed.clone());
             async move {
                 check_sender(&peer, &message.vote)?;
-                check_disk(message.to, disk)?;
+                allegiance.check(message.to, message.group).await?;
                 let mine = raft.with_raft_state(|state| *state.vote_ref()).await.map_err(failed)?;
                 if message.vote < mine {
                     return Ok(SnapshotReply::Done(mine.into()));
@@ -69,18 +71,6 @@ pub(crate) fn routes(
                 }
             }
         })
-}
-
-/// Whoever calls must mean this data directory, and not the one that a member of this id had before.
-pub(super) fn check_disk(meant: DiskId, disk: DiskId) -> Result<(), Refusal> {
-    if meant == disk {
-        return Ok(());
-    }
-    let message = format!(
-        "meant for the member with data directory {meant}; this one has {disk}: it lost the other, and comes back by \
-         `weft metadata remove` and `add`, not by itself"
-    );
-    Err(Refusal::new(RefusalCode::Forbidden, message))
 }
 
 /// Requests carry the vote of whom they are from: a leader's or a candidate's own.

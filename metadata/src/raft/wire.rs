@@ -1,6 +1,6 @@
 //! Raft's three procedures on the fabric, methods 1 to 3: between members only. Each names the data directory that it is
 //! meant for, as the sender's membership has it: a member that came back with an empty one must neither vote nor follow
-//! under its old name, since it has forgotten what it promised.
+//! under its old name, since it has forgotten what it promised. And each names the sender's group: a member hears its own only.
 //!
 //! Entries travel as the records that they are in the log, checksums and all, so that what a follower writes is what the
 //! leader encoded:
@@ -19,7 +19,7 @@ use weft_types::control_message;
 use weft_types::rpc::{Message, Method};
 
 use super::mirror::{LogIdMirror, VoteMirror};
-use super::{DiskId, LogId, Types};
+use super::{DiskId, GroupId, LogId, Types};
 use crate::log::record::{self, Parsed};
 use crate::machine::snapshot::MetaMirror;
 use crate::raft::SnapshotMeta;
@@ -67,12 +67,14 @@ impl Method for InstallSnapshot {
 #[derive(Debug)]
 pub(crate) struct AppendMessage {
     pub(crate) to: DiskId,
+    pub(crate) group: GroupId,
     pub(crate) request: AppendEntriesRequest<Types>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct AppendHead {
     to: DiskId,
+    group: GroupId,
     vote: VoteMirror,
     previous: Option<LogIdMirror>,
     committed: Option<LogIdMirror>,
@@ -92,6 +94,7 @@ pub(crate) enum AppendReply {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct VoteMessage {
     pub(crate) to: DiskId,
+    pub(crate) group: GroupId,
     pub(crate) vote: VoteMirror,
     pub(crate) last: Option<LogIdMirror>,
 }
@@ -108,6 +111,7 @@ pub(crate) struct VoteReply {
 #[derive(Debug)]
 pub(crate) struct SnapshotMessage {
     pub(crate) to: DiskId,
+    pub(crate) group: GroupId,
     pub(crate) vote: super::Vote,
     pub(crate) meta: SnapshotMeta,
     /// Bytes of the whole file.
@@ -119,6 +123,7 @@ pub(crate) struct SnapshotMessage {
 #[derive(Serialize, Deserialize)]
 struct SnapshotHead {
     to: DiskId,
+    group: GroupId,
     vote: VoteMirror,
     meta: MetaMirror,
     bytes: u64,
@@ -138,10 +143,11 @@ control_message!(AppendReply, VoteMessage, VoteReply, SnapshotReply);
 
 impl Message for AppendMessage {
     fn encode(&self) -> Vec<u8> {
-        let Self { to, request } = self;
+        let Self { to, group, request } = self;
         let mut out = Vec::with_capacity(128 + request.entries.iter().map(record::entry_bytes).sum::<usize>());
         let head = AppendHead {
             to: *to,
+            group: *group,
             vote: request.vote.into(),
             previous: request.prev_log_id.map(Into::into),
             committed: request.leader_commit.map(Into::into),
@@ -178,6 +184,7 @@ impl Message for AppendMessage {
         match records.len() - offset {
             0 => Ok(Self {
                 to: head.to,
+                group: head.group,
                 request: AppendEntriesRequest {
                     vote: head.vote.into(),
                     prev_log_id: previous,
@@ -193,8 +200,9 @@ impl Message for AppendMessage {
 impl Message for SnapshotMessage {
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024 + self.data.len());
-        let Self { to, vote, meta, bytes, offset, data } = self;
-        let head = SnapshotHead { to: *to, vote: (*vote).into(), meta: meta.into(), bytes: *bytes, offset: *offset };
+        let Self { to, group, vote, meta, bytes, offset, data } = self;
+        let (vote, meta) = ((*vote).into(), meta.into());
+        let head = SnapshotHead { to: *to, group: *group, vote, meta, bytes: *bytes, offset: *offset };
         write_head(&mut out, &head);
         out.extend_from_slice(data);
         out
@@ -202,8 +210,8 @@ impl Message for SnapshotMessage {
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (head, data) = read_head::<SnapshotHead>(bytes, "install_snapshot")?;
-        let SnapshotHead { to, vote, meta, bytes, offset } = head;
-        Ok(Self { to, vote: vote.into(), meta: meta.into(), bytes, offset, data: data.to_vec() })
+        let SnapshotHead { to, group, vote, meta, bytes, offset } = head;
+        Ok(Self { to, group, vote: vote.into(), meta: meta.into(), bytes, offset, data: data.to_vec() })
     }
 }
 
@@ -250,8 +258,8 @@ impl From<AppendReply> for AppendEntriesResponse<u64> {
 }
 
 impl VoteMessage {
-    pub(crate) fn new(to: DiskId, request: &VoteRequest<u64>) -> Self {
-        Self { to, vote: request.vote.into(), last: request.last_log_id.map(Into::into) }
+    pub(crate) fn new(to: DiskId, group: GroupId, request: &VoteRequest<u64>) -> Self {
+        Self { to, group, vote: request.vote.into(), last: request.last_log_id.map(Into::into) }
     }
 }
 
@@ -291,14 +299,14 @@ mod tests {
             ],
             leader_commit: None,
         };
-        AppendMessage { to: DiskId(77), request }
+        AppendMessage { to: DiskId(77), group: GroupId(78), request }
     }
 
     #[test]
     fn an_append_reads_as_it_was_written() {
-        let AppendMessage { to, request: got } = AppendMessage::decode(&request().encode()).unwrap();
+        let AppendMessage { to, group, request: got } = AppendMessage::decode(&request().encode()).unwrap();
         let sent = request().request;
-        assert_eq!(to, DiskId(77));
+        assert_eq!((to, group), (DiskId(77), GroupId(78)));
         assert_eq!((got.vote, got.prev_log_id, got.leader_commit), (sent.vote, sent.prev_log_id, sent.leader_commit));
         let ids = |entries: &[Entry]| entries.iter().map(|entry| entry.log_id).collect::<Vec<_>>();
         assert_eq!(ids(&got.entries), ids(&sent.entries));

@@ -19,9 +19,9 @@ impl Method for Append {
     type Response = ();
 }
 
-/// Raft's second procedure: data directory meant, (term, member, known to lead), last log id.
+/// Raft's second procedure: data directory meant, the candidate's group, (term, member, known to lead), last log id.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Candidacy(u64, (u64, u64, bool), Option<(u64, u64, u64)>);
+struct Candidacy(u64, u64, (u64, u64, bool), Option<(u64, u64, u64)>);
 
 enum Vote {}
 
@@ -69,7 +69,7 @@ async fn a_member_speaks_for_itself_only() {
     let cluster = Cluster::start(|_| {}).await;
     let leader = cluster.leader().await;
     let stranger = cluster.caller(Role::Metadata, "9");
-    let claim = Candidacy(cluster.disk(leader), (u64::MAX, 2, false), None);
+    let claim = Candidacy(cluster.disk(leader), cluster.group(leader), (u64::MAX, 2, false), None);
     assert_eq!(refused::<Vote>(&stranger, leader, &claim).await, RefusalCode::Forbidden);
     let status = cluster.caller(Role::Admin, "observer").status(leader).await.unwrap();
     assert!(status.term < u64::MAX, "the claim was heard: {status:?}");
@@ -127,7 +127,7 @@ async fn a_member_that_lost_its_disk_neither_votes_nor_follows_until_it_is_taken
     // Whatever a candidate of the group asks is meant for the directory that is gone.
     let candidate = (1..=3).find(|member| ![leader, emptied].contains(member)).unwrap();
     let asks = cluster.caller(Role::Metadata, &candidate.to_string());
-    let claim = Candidacy(before, (1000, candidate, false), Some((1000, candidate, 1000)));
+    let claim = Candidacy(before, cluster.group(leader), (1000, candidate, false), Some((1000, candidate, 1000)));
     assert_eq!(refused::<Vote>(&asks, emptied, &claim).await, RefusalCode::Forbidden);
     let status = cluster.caller(Role::Admin, "observer").status(emptied).await.unwrap();
     assert_eq!((status.term, status.last_log), (0, 0), "it took part: {status:?}");

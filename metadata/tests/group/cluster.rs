@@ -102,8 +102,17 @@ impl Cluster {
 
     /// Id of a member's data directory, from its `member` file.
     pub(crate) fn disk(&self, member: u64) -> u64 {
+        self.owner(member, 2)
+    }
+
+    /// Id of the group that it belongs to, likewise.
+    pub(crate) fn group(&self, member: u64) -> u64 {
+        self.owner(member, 3)
+    }
+
+    fn owner(&self, member: u64, word: usize) -> u64 {
         let owner = std::fs::read_to_string(self.data(member).join("member")).unwrap();
-        u64::from_str_radix(owner.split_whitespace().next_back().unwrap(), 16).unwrap()
+        u64::from_str_radix(owner.split_whitespace().nth(word).unwrap(), 16).unwrap()
     }
 
     /// Waits until a member says on its admin port that it waits for others to form a group.

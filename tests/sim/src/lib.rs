@@ -111,6 +111,22 @@ impl Run {
         })
     }
 
+    /// Instead of a history: a new member follows a leader whose decision to take it in comes to nothing, and the next leader is asked to
+    /// take it in. `None`: it was agreed on after all. Otherwise whether it was done.
+    ///
+    /// # Panics
+    /// The runtime cannot be made.
+    #[must_use]
+    pub fn strand_newcomer(self) -> Option<bool> {
+        self.simulate(async |mut world: World, _| {
+            world.pass(FORMED_WITHIN).await;
+            match world.strand_newcomer().await {
+                true => Some(world.changes_group().await),
+                false => None,
+            }
+        })
+    }
+
     fn simulate<T>(self, what: impl AsyncFnOnce(World, Arc<Chronicle>) -> T) -> T {
         let _simulation = Simulation::begin(self.seed);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();

@@ -450,6 +450,13 @@ impl World {
     }
 }
 
+impl Drop for World {
+    /// What a member serves holds on to the network, and the network to what is served on it, until somebody is cut off.
+    fn drop(&mut self) {
+        self.addrs().into_iter().for_each(|addr| self.network.cut_off(addr));
+    }
+}
+
 /// Looks every `pause`, at most so long, until something holds.
 async fn eventually(within: Duration, pause: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let waiting = async {

@@ -43,7 +43,7 @@ pub(crate) struct ListArgs {
 /// Arguments of `weft metadata add`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AddArgs {
-    /// Id of the member, as its certificate and its configuration have it. It runs, with an empty data directory; or it is a
+    /// Id of the member, as its certificate and its configuration have it. It runs, with an empty data directory or what it had when it was removed; or it is a
     /// member already that has moved.
     #[arg(value_parser = member)]
     id: MemberId,

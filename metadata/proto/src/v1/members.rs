@@ -13,7 +13,7 @@ use super::MemberStatus;
 pub struct ChangeMembersRequest {
     /// Which group.
     pub shard: ShardId,
-    /// Comes: it runs with an empty data directory, or is a member already and has moved.
+    /// Comes: it runs, with an empty data directory or one of this group; or is a member already and has moved.
     pub add: Option<NewMember>,
     /// Goes.
     pub remove: Option<MemberId>,

@@ -143,6 +143,43 @@ impl World {
         eventually(CHANGED_WITHIN, Duration::from_millis(50), ended).await
     }
 
+    /// A leader that the others do not hear takes in a new member, which follows it, and is deposed before that is agreed on. Returns
+    /// whether it came to that; whether the next leader takes the member in is told by [`World::changes_group`].
+    pub(crate) async fn strand_newcomer(&mut self) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        let Some(new) = self.seats.iter().find(|(_, seat)| seat.place == Place::Out).map(|(id, _)| *id) else {
+            return false;
+        };
+        let others: Vec<_> = self.member_ids().into_iter().filter(|id| *id != leader).collect();
+        self.membership.steps = [Step::Begin(new), Step::Ask { add: Some(new), remove: None }].into();
+        for other in &others {
+            self.weather.cut(self.seats[&leader].addr, self.seats[other].addr);
+            self.weather.cut(self.seats[other].addr, self.seats[&leader].addr);
+        }
+        self.chronicle
+            .note(format_args!("{others:?} hear nothing of leader {leader}, which is to take in member {new}"));
+        self.advance().await;
+        let standing = |world: &Self, id: &u64| world.seats[id].alive.as_ref().map(|(member, _)| member.standing());
+        let followed = || standing(self, &new).is_some_and(|standing| standing.applied > 0);
+        if !eventually(CHANGED_WITHIN, Duration::from_millis(1), followed).await {
+            return false;
+        }
+        let deposed = || others.iter().filter_map(|id| standing(self, id)).any(|standing| standing.leads);
+        if !eventually(CHANGED_WITHIN, Duration::from_millis(20), deposed).await {
+            return false;
+        }
+        let listed = |id: &u64| self.seats[id].alive.as_ref().is_some_and(|(member, _)| member.lists(new));
+        let came_to_nothing = !others.iter().any(listed);
+        self.weather.heal();
+        came_to_nothing
+    }
+
+    /// Whether what was asked for is done.
+    pub(crate) async fn changes_group(&self) -> bool {
+        let done = || self.membership.asking.as_ref().is_none_or(|(done, _)| done.load(Ordering::Relaxed));
+        eventually(CHANGED_WITHIN, Duration::from_millis(50), done).await
+    }
+
     /// Has leadership handed over to one of the members, or to whoever is fit.
     pub(crate) fn hand_over(&mut self) {
         let to = match self.random.random_bool(0.5) {
