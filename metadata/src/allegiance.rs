@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 use tokio::sync::Mutex;
 use weft_transport::{Refusal, RefusalCode};
 
-use crate::raft::{DiskId, GroupId};
+use crate::raft::{DiskId, LineageId};
 use crate::runtime::{blocking, random};
 use crate::store::Owner;
 use crate::volume::Volume;
@@ -29,14 +29,14 @@ struct Shared {
     volume: Arc<dyn Volume>,
     owner: Owner,
     disk: DiskId,
-    group: RwLock<Option<GroupId>>,
+    group: RwLock<Option<LineageId>>,
     /// One at a time writes it down.
     joining: Mutex<()>,
 }
 
 impl Allegiance {
     /// As the file `member` has it.
-    pub(crate) fn new(volume: Arc<dyn Volume>, owner: Owner, disk: DiskId, group: Option<GroupId>) -> Self {
+    pub(crate) fn new(volume: Arc<dyn Volume>, owner: Owner, disk: DiskId, group: Option<LineageId>) -> Self {
         Self(Arc::new(Shared { volume, owner, disk, group: RwLock::new(group), joining: Mutex::default() }))
     }
 
@@ -46,7 +46,7 @@ impl Allegiance {
     }
 
     /// Whose it is; `None` until it has heard from one.
-    pub(crate) fn group(&self) -> Option<GroupId> {
+    pub(crate) fn group(&self) -> Option<LineageId> {
         *self.0.group.read()
     }
 
@@ -54,7 +54,7 @@ impl Allegiance {
     pub(crate) async fn found(&self) -> Result<(), String> {
         match self.group() {
             Some(_) => Ok(()),
-            None => self.join(GroupId(random())).await,
+            None => self.join(LineageId(random())).await,
         }
     }
 
@@ -73,7 +73,7 @@ impl Allegiance {
 
     /// Whoever calls must mean this data directory, in the name of the group that it belongs to. One that belongs to none does so
     /// from now on: only a group that has met it knows its id.
-    pub(crate) async fn check(&self, meant: DiskId, group: GroupId) -> Result<(), Refusal> {
+    pub(crate) async fn check(&self, meant: DiskId, group: LineageId) -> Result<(), Refusal> {
         self.check_disk(meant)?;
         if self.group().is_none() {
             self.join(group).await.map_err(|error| Refusal::new(RefusalCode::Failed, error))?;
@@ -89,7 +89,7 @@ impl Allegiance {
     }
 
     /// Durable when this returns, unless it has joined one meanwhile.
-    async fn join(&self, group: GroupId) -> Result<(), String> {
+    async fn join(&self, group: LineageId) -> Result<(), String> {
         let _one = self.0.joining.lock().await;
         if self.group().is_some() {
             return Ok(());
@@ -118,14 +118,14 @@ mod tests {
         };
         let fresh = open();
         let (disk, code) = (fresh.disk(), |refused: Result<(), Refusal>| refused.unwrap_err().code);
-        assert_eq!(code(fresh.check(DiskId(disk.0 ^ 1), GroupId(6)).await), RefusalCode::Forbidden);
+        assert_eq!(code(fresh.check(DiskId(disk.0 ^ 1), LineageId(6)).await), RefusalCode::Forbidden);
         assert_eq!(fresh.group(), None, "a caller that does not know the directory binds nothing");
-        fresh.check(disk, GroupId(7)).await.unwrap();
-        assert_eq!(code(fresh.check(disk, GroupId(8)).await), RefusalCode::Forbidden);
+        fresh.check(disk, LineageId(7)).await.unwrap();
+        assert_eq!(code(fresh.check(disk, LineageId(8)).await), RefusalCode::Forbidden);
         drop(fresh);
         let again = open();
-        assert_eq!((again.disk(), again.group()), (disk, Some(GroupId(7))), "it is on disk");
+        assert_eq!((again.disk(), again.group()), (disk, Some(LineageId(7))), "it is on disk");
         again.found().await.unwrap();
-        assert_eq!(again.group(), Some(GroupId(7)), "what it was about to form");
+        assert_eq!(again.group(), Some(LineageId(7)), "what it was about to form");
     }
 }

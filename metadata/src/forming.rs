@@ -113,16 +113,18 @@ impl Forming {
             ),
             Finding::Expected => "expected by the group; waiting for its leader".to_owned(),
             Finding::Unknown => format!(
-                "there is a group that does not list this member: add it with `weft metadata add {} <address>`",
-                self.me
+                "there is a group that does not list this member: add it with `weft metadata add {} {}`",
+                self.me,
+                self.here()
             ),
             Finding::Lost(before) => {
                 let me = self.me;
                 let reason = format!(
                     "the group expects member {me} with the data directory {before}, and this one is {}: what member {me} \
                      had promised is gone, so it takes no part. Put the directory back, or take the member out and in \
-                     again: `weft metadata remove {me}`, then `weft metadata add {me} <address>`",
-                    self.allegiance.disk()
+                     again: `weft metadata remove {me}`, then `weft metadata add {me} {}`",
+                    self.allegiance.disk(),
+                    self.here()
                 );
                 if self.waiting.say(Some(reason.clone())) {
                     error!("{reason}");
@@ -134,6 +136,11 @@ impl Forming {
             info!("{reason}");
         }
         Ok(())
+    }
+
+    /// Where this member is, as commands take it.
+    fn here(&self) -> String {
+        self.members.get(&self.me).map_or_else(|| "<address>".to_owned(), SocketAddr::to_string)
     }
 
     async fn ask(&self) -> BTreeMap<u64, Option<HelloReply>> {
@@ -202,13 +209,13 @@ fn find(disk: DiskId, answers: &BTreeMap<u64, Option<HelloReply>>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::GroupId;
+    use crate::raft::LineageId;
 
     #[test]
     fn only_members_that_are_all_new_and_all_there_form_a_group() {
         let new = |disk| Some(HelloReply { disk: DiskId(disk), group: None, formed: false, voted: false, yours: None });
         let of =
-            |yours| Some(HelloReply { disk: DiskId(9), group: Some(GroupId(5)), formed: true, voted: true, yours });
+            |yours| Some(HelloReply { disk: DiskId(9), group: Some(LineageId(5)), formed: true, voted: true, yours });
         let found = |two, three| find(DiskId(1), &BTreeMap::from([(2, two), (3, three)]));
         assert_eq!(found(new(2), new(3)), Finding::New(BTreeMap::from([(2, DiskId(2)), (3, DiskId(3))])));
         assert_eq!(found(new(2), None), Finding::Silent(vec![3]));

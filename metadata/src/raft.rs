@@ -61,7 +61,7 @@ impl DiskId {
 
 /// A group, for ever: drawn at random when it is formed, or made anew of an old state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
-pub(crate) struct GroupId(pub(crate) u64);
+pub(crate) struct LineageId(pub(crate) u64);
 
 impl fmt::Display for DiskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,7 +69,7 @@ impl fmt::Display for DiskId {
     }
 }
 
-impl fmt::Display for GroupId {
+impl fmt::Display for LineageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }

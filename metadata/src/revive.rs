@@ -21,7 +21,7 @@ use crate::log::{self, vote};
 use crate::machine::{State, snapshot};
 use crate::member::{self, BindError};
 use crate::metrics::Metrics;
-use crate::raft::{DiskId, GroupId, MemberNode, Membership, StoredMembership, Vote, log_id};
+use crate::raft::{DiskId, LineageId, MemberNode, Membership, StoredMembership, Vote, log_id};
 use crate::store::{self, Owner, Store};
 use crate::volume::Volume;
 
@@ -156,7 +156,7 @@ fn describe(state: &State) -> Revived {
 fn found(volume: &dyn Volume, owner: &Owner, config: &Config, mut state: State, term: u64) -> std::io::Result<()> {
     let (me, term) = (config.member.get(), term + 1);
     let disk = DiskId::draw();
-    owner.write(volume, disk, Some(GroupId(crate::runtime::random())))?;
+    owner.write(volume, disk, Some(LineageId(crate::runtime::random())))?;
     vote::save(volume, &Vote::new(term, me))?;
     log::create_first(volume, config.wal.segment.bytes()).map_err(std::io::Error::other)?;
     let leap = rand::random_range(INDEX_LEAPS) << 32;

@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::log::{LogSettings, LogStore};
 use crate::machine::{Machine, snapshot};
 use crate::metrics::Metrics;
-use crate::raft::{DiskId, Entry, GroupId};
+use crate::raft::{DiskId, Entry, LineageId};
 use crate::volume::{LocalVolume, Volume, read_whole, remove_temporaries, replace_whole};
 
 /// File that says whose the data directory is, and which one.
@@ -174,7 +174,7 @@ impl Owner {
     }
 
     /// Says whose the directory is, which one, and of which group.
-    pub(crate) fn write(&self, volume: &dyn Volume, disk: DiskId, group: Option<GroupId>) -> std::io::Result<()> {
+    pub(crate) fn write(&self, volume: &dyn Volume, disk: DiskId, group: Option<LineageId>) -> std::io::Result<()> {
         let group = group.map(|group| format!(" {group}")).unwrap_or_default();
         replace_whole(volume, OWNER_NAME, format!("{} {disk}{group}\n", self.text()).as_bytes())
     }
@@ -183,13 +183,13 @@ impl Owner {
         format!("{} {}", self.cluster, self.member)
     }
 
-    fn recognise(&self, found: &[u8]) -> Option<(DiskId, Option<GroupId>)> {
+    fn recognise(&self, found: &[u8]) -> Option<(DiskId, Option<LineageId>)> {
         let found = std::str::from_utf8(found).ok()?.strip_prefix(&self.text())?;
         let ids = found.strip_prefix(' ')?.strip_suffix('\n')?;
         let number = |text| u64::from_str_radix(text, 16).ok();
         match ids.split_once(' ') {
             None => Some((DiskId(number(ids)?), None)),
-            Some((disk, group)) => Some((DiskId(number(disk)?), Some(GroupId(number(group)?)))),
+            Some((disk, group)) => Some((DiskId(number(disk)?), Some(LineageId(number(group)?)))),
         }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EndpointId, GroupId, IndexKey, KeyHash, KeyId, LeaseId, LogTime, Name, PublicPrefix, Salt, Serial, TenantId,
-    TenantSettings,
+    EndpointId, GroupId, IndexKey, KeyHash, KeyId, LeaseId, LogTime, Name, NodeId, PublicPrefix, Salt, Serial,
+    TenantId, TenantSettings,
 };
 
 /// One request. The order of the variants is wire and log identity: append, never reorder. `Display` says it in words,
@@ -111,6 +111,16 @@ pub enum OperatorAction {
         /// Which.
         group: GroupId,
     },
+    /// A tenant gets another salt, and its leases end: what was stored under the old one is found by nobody any more.
+    RenewSalt {
+        /// Whose.
+        tenant: TenantId,
+    },
+    /// A host is gone for good: its node, with all it held, and the engine replicas at it. None of them listed: nothing to do.
+    RemoveNode {
+        /// Which.
+        node: NodeId,
+    },
 }
 
 /// What a request that was done gives.
@@ -163,6 +173,8 @@ impl fmt::Display for OperatorAction {
             Self::ReadSalt { tenant } => write!(f, "read the salt of tenant {tenant}"),
             Self::Note { what } => f.write_str(what),
             Self::ReadGroupSalt { group } => write!(f, "read the salt of sharing group {group}"),
+            Self::RenewSalt { tenant } => write!(f, "renew the salt of tenant {tenant}"),
+            Self::RemoveNode { node } => write!(f, "remove node {node} and the endpoints at it"),
         }
     }
 }

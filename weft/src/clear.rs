@@ -1,10 +1,11 @@
-//! `weft clear`: has nodes drop blocks.
+//! `weft clear`: has nodes drop blocks; of a whole tenant, has them found by nobody.
 //!
 //! ```text
 //!   note in the log who asks for what ──► each node drops, and says how many ──► the directory hears of it as of evictions
 //! ```
 
 mod scope;
+mod tenant;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -58,6 +59,9 @@ struct Cleared {
 /// Clears.
 pub(crate) async fn run(args: &ClearArgs) -> anyhow::Result<()> {
     let ClearArgs { scope, force, operator, confirm } = args;
+    if let Some(tenant) = scope.whole_tenant()? {
+        return tenant::clear(tenant, *force, operator, *confirm).await;
+    }
     let cleared = operator
         .with(async |cluster| {
             let roster = cluster.newest().await.roster(DEADLINE).await.context("cannot read which nodes there are")?;

@@ -4,6 +4,7 @@ mod audit;
 mod backup;
 mod endpoint;
 mod members;
+mod node;
 pub(crate) mod status;
 
 use weft_service::run::RoleArgs;
@@ -45,6 +46,12 @@ pub(crate) enum MetadataCommand {
         #[command(subcommand)]
         command: endpoint::EndpointCommand,
     },
+    /// Take a node and the engine replicas at it off the list whose host is gone for good.
+    Node {
+        /// What.
+        #[command(subcommand)]
+        command: node::NodeCommand,
+    },
     /// Write what a member has applied to a file, while the group works.
     Backup(backup::BackupArgs),
     /// Make a new group of a backup: this member's empty data directory becomes its first.
@@ -63,6 +70,7 @@ pub(crate) async fn run(command: &MetadataCommand) -> anyhow::Result<()> {
         MetadataCommand::Replace(args) => members::replace(args).await,
         MetadataCommand::Audit(args) => audit::run(args).await,
         MetadataCommand::Endpoint { command } => endpoint::run(command).await,
+        MetadataCommand::Node { command } => node::run(command).await,
         MetadataCommand::Backup(args) => backup::backup(args).await,
         MetadataCommand::Restore(args) => backup::restore(args),
         MetadataCommand::Recover(args) => backup::recover(args),

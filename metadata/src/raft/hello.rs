@@ -7,7 +7,7 @@ use weft_transport::{Refusal, RefusalCode, Routes};
 use weft_types::rpc::Method;
 use weft_types::{Role, control_message};
 
-use super::{DiskId, GroupId, Types};
+use super::{DiskId, LineageId, Types};
 use crate::allegiance::Allegiance;
 
 /// The question.
@@ -24,7 +24,7 @@ pub(crate) struct HelloReply {
     /// Data directory of who answers.
     pub(crate) disk: DiskId,
     /// The group that it belongs to.
-    pub(crate) group: Option<GroupId>,
+    pub(crate) group: Option<LineageId>,
     /// It has a log: there is or was a group.
     pub(crate) formed: bool,
     /// It has voted, or was about to, or has a log. Without one: for a group that it never heard of again.

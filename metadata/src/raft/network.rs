@@ -19,7 +19,7 @@ use weft_types::rpc::Method;
 use weft_types::{Name, Role};
 
 use super::wire::{self, AppendMessage, VoteMessage};
-use super::{DiskId, GroupId, MemberNode, Types, outgoing};
+use super::{DiskId, LineageId, MemberNode, Types, outgoing};
 use crate::allegiance::Allegiance;
 
 /// How long a peer that cannot be reached is left alone. Shorter than an election, so that a member that came back hears
@@ -100,7 +100,7 @@ impl RaftNetworkFactory<Types> for Network {
 
 impl Peer {
     /// In whose name this member calls. Whoever does has a log, and so belongs to one.
-    pub(super) fn group(&self) -> GroupId {
+    pub(super) fn group(&self) -> LineageId {
         self.allegiance.group().unwrap_or_default()
     }
 

@@ -19,7 +19,7 @@ use weft_types::control_message;
 use weft_types::rpc::{Message, Method};
 
 use super::mirror::{LogIdMirror, VoteMirror};
-use super::{DiskId, GroupId, LogId, Types};
+use super::{DiskId, LineageId, LogId, Types};
 use crate::log::record::{self, Parsed};
 use crate::machine::snapshot::MetaMirror;
 use crate::raft::SnapshotMeta;
@@ -67,14 +67,14 @@ impl Method for InstallSnapshot {
 #[derive(Debug)]
 pub(crate) struct AppendMessage {
     pub(crate) to: DiskId,
-    pub(crate) group: GroupId,
+    pub(crate) group: LineageId,
     pub(crate) request: AppendEntriesRequest<Types>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct AppendHead {
     to: DiskId,
-    group: GroupId,
+    group: LineageId,
     vote: VoteMirror,
     previous: Option<LogIdMirror>,
     committed: Option<LogIdMirror>,
@@ -94,7 +94,7 @@ pub(crate) enum AppendReply {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct VoteMessage {
     pub(crate) to: DiskId,
-    pub(crate) group: GroupId,
+    pub(crate) group: LineageId,
     pub(crate) vote: VoteMirror,
     pub(crate) last: Option<LogIdMirror>,
 }
@@ -111,7 +111,7 @@ pub(crate) struct VoteReply {
 #[derive(Debug)]
 pub(crate) struct SnapshotMessage {
     pub(crate) to: DiskId,
-    pub(crate) group: GroupId,
+    pub(crate) group: LineageId,
     pub(crate) vote: super::Vote,
     pub(crate) meta: SnapshotMeta,
     /// Bytes of the whole file.
@@ -123,7 +123,7 @@ pub(crate) struct SnapshotMessage {
 #[derive(Serialize, Deserialize)]
 struct SnapshotHead {
     to: DiskId,
-    group: GroupId,
+    group: LineageId,
     vote: VoteMirror,
     meta: MetaMirror,
     bytes: u64,
@@ -258,7 +258,7 @@ impl From<AppendReply> for AppendEntriesResponse<u64> {
 }
 
 impl VoteMessage {
-    pub(crate) fn new(to: DiskId, group: GroupId, request: &VoteRequest<u64>) -> Self {
+    pub(crate) fn new(to: DiskId, group: LineageId, request: &VoteRequest<u64>) -> Self {
         Self { to, group, vote: request.vote.into(), last: request.last_log_id.map(Into::into) }
     }
 }
@@ -299,14 +299,14 @@ mod tests {
             ],
             leader_commit: None,
         };
-        AppendMessage { to: DiskId(77), group: GroupId(78), request }
+        AppendMessage { to: DiskId(77), group: LineageId(78), request }
     }
 
     #[test]
     fn an_append_reads_as_it_was_written() {
         let AppendMessage { to, group, request: got } = AppendMessage::decode(&request().encode()).unwrap();
         let sent = request().request;
-        assert_eq!((to, group), (DiskId(77), GroupId(78)));
+        assert_eq!((to, group), (DiskId(77), LineageId(78)));
         assert_eq!((got.vote, got.prev_log_id, got.leader_commit), (sent.vote, sent.prev_log_id, sent.leader_commit));
         let ids = |entries: &[Entry]| entries.iter().map(|entry| entry.log_id).collect::<Vec<_>>();
         assert_eq!(ids(&got.entries), ids(&sent.entries));

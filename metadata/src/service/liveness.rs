@@ -50,6 +50,13 @@ impl Liveness {
         self.held.lock().of(leadership).until.insert(node.clone(), (incarnation, now + self.term));
     }
 
+    /// How long the node's lease lasts, if it has one: it kept alive, or this leadership has just begun.
+    pub(crate) fn left(&self, leadership: u64, node: &NodeId, now: Instant) -> Option<Duration> {
+        let mut held = self.held.lock();
+        let (_, until) = held.of(leadership).until.get(node)?;
+        Some(until.saturating_duration_since(now)).filter(|left| !left.is_zero())
+    }
+
     /// This process did not run for `span`: nobody's lease ran meanwhile, since nobody could renew it.
     pub(crate) fn forgive(&self, span: Duration) {
         for (_, until) in self.held.lock().until.values_mut() {
@@ -110,6 +117,8 @@ mod tests {
         liveness.renew(1, &a.id, a.incarnation, at(10));
         assert_eq!(expired(1, &[&a, &b], 19), "");
         assert_eq!(expired(1, &[&a, &b], 20), "b/7");
+        assert_eq!(liveness.left(1, &a.id, at(25)), Some(Duration::from_millis(500)));
+        assert_eq!(liveness.left(1, &a.id, at(30)), None);
         assert_eq!(expired(2, &[&a, &b], 20), "", "another leadership begins anew");
         assert_eq!(expired(2, &[&a, &b], 39), "");
         assert_eq!(expired(2, &[&node("a", 2), &b], 40), "b/7", "another incarnation has its own lease");

@@ -6,14 +6,20 @@ use weft_metadata_proto::v1::{
 };
 use weft_metadata_state::{Command, Directory, Outcome};
 use weft_transport::Peer;
-use weft_types::{Asker, Lease, LogTime, Operated, Salt, Tenant, TenantId};
+use weft_types::{Asker, Lease, LogTime, NodeId, Operated, OperatorAction, Salt, Tenant, TenantId};
 
 use super::{Answer, Service, reply};
 
 impl Service {
     pub(super) async fn operate(&self, peer: &Peer, request: OperateRequest) -> Answer<Reply<Operated>> {
-        if self.group.leadership().is_none() {
+        let Some(leadership) = self.group.leadership() else {
             return Ok(Reply::NotLeader { leader: self.group.leader_addr() });
+        };
+        if let OperatorAction::RemoveNode { node } = &request.action
+            && let Some(reason) = self.may_live(leadership, node)
+        {
+            tracing::info!(by = %peer.name, %node, reason, "a node that may live is not removed");
+            return Ok(Reply::Refused(reason));
         }
         let by = Asker { role: peer.role, name: peer.name.clone() };
         let OperateRequest { request, action, .. } = request;
@@ -38,6 +44,16 @@ impl Service {
             Reply::NotLeader { .. } | Reply::Conflict(_) => {}
         }
         Ok(reply)
+    }
+
+    /// Why the node may be alive. That is known to the leader only, and so is not for the log to say.
+    fn may_live(&self, leadership: u64, node: &NodeId) -> Option<String> {
+        let listed = self.group.machine.glance().roster.nodes.contains_key(node);
+        let left = self.liveness.left(leadership, node, tokio::time::Instant::now()).filter(|_| listed)?;
+        Some(format!(
+            "node {node} may be alive: it kept alive, or its leader is new. Stop it if it runs, and it leaves by itself; if its \
+             host is gone, its lease runs out in {left:.1?}, and then it can be removed"
+        ))
     }
 
     #[expect(clippy::unused_async, reason = "handlers have one shape")]

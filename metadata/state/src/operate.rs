@@ -2,7 +2,8 @@
 
 use weft_index::DirectoryChange;
 use weft_types::{
-    Asker, AuditEntry, AuditOutcome, EndpointId, GroupId, Lease, Operated, OperatorAction, RequestId, Salt, TenantId,
+    Asker, AuditEntry, AuditOutcome, EndpointId, GroupId, Lease, NodeId, Operated, OperatorAction, RequestId, Salt,
+    TenantId,
 };
 
 use crate::accounts::{Revocation, check_ttl};
@@ -74,6 +75,11 @@ impl Directory {
                 leases.release_all(&tenant, changes);
                 changes.push(DirectoryChange::Tenant(tenant, None));
             }
+            OperatorAction::RenewSalt { tenant } => {
+                let put = tenants.renew_salt(&tenant, salt)?;
+                changes.push(tenant_now(tenant.clone(), put));
+                leases.release_all(&tenant, changes);
+            }
             OperatorAction::AddKey { tenant, key, hash } => {
                 let put = tenants.add_key(&tenant, key, hash)?;
                 changes.push(tenant_now(tenant, put));
@@ -124,6 +130,7 @@ impl Directory {
                 changes.push(DirectoryChange::Revoked(serial, false));
             }
             OperatorAction::RemoveEndpoint { endpoint } => self.remove_endpoint_for_good(&endpoint, changes)?,
+            OperatorAction::RemoveNode { node } => self.remove_host(&node, changes),
             OperatorAction::ReadSalt { tenant } => return self.salt_of(&tenant),
             OperatorAction::ReadGroupSalt { group } => return self.group_salt(&group),
             OperatorAction::Note { .. } => {}
@@ -138,6 +145,19 @@ impl Directory {
 
     fn group_salt(&self, group: &GroupId) -> Result<Operated, String> {
         Ok(Operated::Salt(self.accounts.tenants.group(group)?.salt))
+    }
+
+    /// Whether the node lives knows the leader, which has looked.
+    fn remove_host(&mut self, id: &NodeId, changes: &mut Vec<DirectoryChange>) {
+        if let Some(node) = self.roster.nodes.get(id) {
+            let incarnation = node.incarnation;
+            self.remove_node(id, incarnation, changes);
+        }
+        let here = self.roster.endpoints.values().filter(|endpoint| endpoint.node.as_ref() == Some(id));
+        let here: Vec<_> = here.map(|endpoint| (endpoint.id.clone(), endpoint.incarnation)).collect();
+        for (endpoint, incarnation) in here {
+            self.remove_endpoint(&endpoint, incarnation, changes);
+        }
     }
 
     fn remove_endpoint_for_good(&mut self, id: &EndpointId, changes: &mut Vec<DirectoryChange>) -> Result<(), String> {

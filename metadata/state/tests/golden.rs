@@ -226,6 +226,11 @@ fn actions() -> Vec<(OperatorAction, Vec<(&'static str, &'static str)>)> {
         ),
         (OperatorAction::RemoveGroup { group: "gg".parse().unwrap() }, vec![("05 02 6767", "remove group gg")]),
         (OperatorAction::RemoveTenant { tenant: "zz".parse().unwrap() }, vec![("01 02 7a7a", "remove tenant zz")]),
+        (
+            OperatorAction::RenewSalt { tenant: "zz".parse().unwrap() },
+            vec![("0f 02 7a7a", "renew the salt of tenant zz")],
+        ),
+        (OperatorAction::RemoveNode { node: "n1".parse().unwrap() }, vec![("10 02 6e31", "remove node n1")]),
     ]
 }
 

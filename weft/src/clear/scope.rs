@@ -16,10 +16,10 @@ const BLOCKS_MAX: usize = 65_536;
 
 /// What is to go: of what is said, each narrows it down.
 #[derive(Debug, clap::Args)]
-#[command(group = ArgGroup::new("scope").required(true).multiple(true).args(["all", "node", "model", "prompt", "chat", "tokens"]))]
+#[command(group = ArgGroup::new("scope").required(true).multiple(true).args(["all", "node", "model", "prompt", "chat", "tokens", "tenant"]))]
 pub(super) struct ScopeArgs {
     /// Every block of every node.
-    #[arg(long, conflicts_with_all = ["node", "model", "prompt", "chat", "tokens"])]
+    #[arg(long, conflicts_with_all = ["node", "model", "prompt", "chat", "tokens", "tenant"])]
     all: bool,
     /// Blocks of this node. May be repeated.
     #[arg(long, value_name = "NODE")]
@@ -36,7 +36,8 @@ pub(super) struct ScopeArgs {
     /// Blocks of these token ids: a JSON array, or numbers between spaces or commas.
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
-    /// Whose salt the prompt is hashed under; without it, the empty one.
+    /// All that this tenant stored, of every model and at every node: it gets another salt. With a prompt: whose salt that is
+    /// hashed under; without it, the empty one.
     #[arg(long, value_name = "TENANT")]
     tenant: Option<TenantId>,
     /// Folder with the engine's tokenizer.json and tokenizer_config.json; of a `weft up`, its own is taken.
@@ -58,21 +59,30 @@ pub(super) struct Scope {
 }
 
 impl ScopeArgs {
+    /// The tenant of which everything goes; `None`: something else does.
+    pub(super) fn whole_tenant(&self) -> Result<Option<&TenantId>, Fault> {
+        let Some(tenant) = self.tenant.as_ref().filter(|_| !self.input().is_given()) else { return Ok(None) };
+        if self.model.is_some() || !self.node.is_empty() {
+            return Err(Fault::Usage(
+                "a node does not know whose a block is, which is why nobody else finds it: a tenant is cleared as a whole, with \
+                 --tenant alone, or prompt by prompt, with --prompt, --chat or --tokens"
+                    .to_owned(),
+            ));
+        }
+        Ok(Some(tenant))
+    }
+
+    fn input(&self) -> InputArgs {
+        InputArgs { prompt: self.prompt.clone(), chat: self.chat.clone(), tokens: self.tokens.clone() }
+    }
+
     pub(super) async fn resolve(
         &self,
         cluster: &Cluster,
         args: &ClusterArgs,
         roster: &Roster,
     ) -> anyhow::Result<Scope> {
-        let input = InputArgs { prompt: self.prompt.clone(), chat: self.chat.clone(), tokens: self.tokens.clone() };
-        if self.tenant.is_some() && !input.is_given() {
-            return Err(Fault::Usage(
-                "a node does not know whose a block is, which is why nobody else finds it: name the tenant's prompt with \
-                 --prompt, --chat or --tokens; `weft tenant remove` takes all its blocks out of use"
-                    .to_owned(),
-            )
-            .into());
-        }
+        let input = self.input();
         let nodes = self.nodes(roster)?;
         let ids = |contracts: &[&Contract]| contracts.iter().map(|contract| contract.id()).collect::<Vec<_>>();
         let (contracts, blocks) = if input.is_given() {

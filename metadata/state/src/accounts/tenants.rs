@@ -83,6 +83,21 @@ impl Tenants {
         Ok(known)
     }
 
+    /// Another salt in the place of its own.
+    pub(crate) fn renew_salt(&mut self, id: &TenantId, salt: Salt) -> Result<&Tenant, String> {
+        let tenant = self.tenants.get_mut(id).ok_or_else(|| unknown(id))?;
+        let secrets = tenant.secrets.as_mut().expect("a tenant of the directory has its secrets");
+        match &mut secrets.salt {
+            Some(known) => *known = salt,
+            None => {
+                return Err(format!(
+                    "tenant {id} has no salt: its blocks are those of everybody who brings no key; clear them by model, or all"
+                ));
+            }
+        }
+        Ok(tenant)
+    }
+
     pub(crate) fn remove(&mut self, id: &TenantId) -> Result<(), String> {
         self.tenants.remove(id).map(|_| ()).ok_or_else(|| unknown(id))
     }

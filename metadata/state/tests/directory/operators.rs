@@ -66,6 +66,38 @@ fn a_certificate_is_revoked_once_and_reinstated() {
 }
 
 #[test]
+fn a_host_that_is_gone_is_removed_with_all_that_is_listed_of_it_and_again_for_nothing() {
+    let mut directory = Directory::new();
+    join(&mut directory, &node("a", 1));
+    join(&mut directory, &node("b", 1));
+    put(&mut directory, &endpoint("e", 3, Some("a")));
+    put(&mut directory, &endpoint("f", 3, Some("b")));
+    let remove = OperatorAction::RemoveNode { node: "a".parse().unwrap() };
+    assert_ne!(ask_at(&mut directory, 1, remove.clone()).changes, []);
+    let roster = directory.roster();
+    let names = |listed: Vec<String>| listed.join(" ");
+    assert_eq!(names(roster.nodes.keys().map(ToString::to_string).collect()), "b");
+    assert_eq!(names(roster.endpoints.keys().map(ToString::to_string).collect()), "f");
+    let of_b = |grant: &weft_types::HolderGrant| match &grant.key {
+        weft_types::HolderKey::Node { node, .. } => node.to_string() == "b",
+        weft_types::HolderKey::Device { endpoint, .. } => endpoint.to_string() == "f",
+    };
+    assert!(!roster.holders.is_empty() && roster.holders.values().all(of_b), "{roster:?}");
+    assert_eq!(ask_at(&mut directory, 2, remove).changes, [], "nothing is left to remove");
+
+    // One whose node went by itself: the endpoints that stayed listed go.
+    let leave = weft_metadata_state::Command::Leave {
+        at: weft_types::LogTime::ZERO,
+        node: "b".parse().unwrap(),
+        incarnation: weft_types::Incarnation::new(1),
+    };
+    directory.apply(leave);
+    assert_eq!(directory.roster().endpoints.len(), 1);
+    ask(&mut directory, OperatorAction::RemoveNode { node: "b".parse().unwrap() });
+    assert!(directory.roster().endpoints.is_empty());
+}
+
+#[test]
 fn an_endpoint_is_removed_for_good_only_once_its_node_is_gone() {
     let mut directory = Directory::new();
     join(&mut directory, &node("a", 1));

@@ -8,7 +8,7 @@ use weft_types::{
     TenantSettings,
 };
 
-use crate::actors::{ask, ask_at, put_tenant, refusal};
+use crate::actors::{ask, ask_at, grant_lease, put_tenant, refusal};
 
 fn acme() -> TenantId {
     "acme".parse().unwrap()
@@ -43,6 +43,25 @@ fn a_tenant_keeps_its_salt_whatever_is_set_later_and_loses_it_when_it_is_removed
 }
 
 #[test]
+fn a_renewed_salt_ends_the_leases_of_what_was_stored_under_the_old_one_and_nothing_else() {
+    let mut directory = Directory::new();
+    ask(&mut directory, put_tenant("acme", 10));
+    ask(&mut directory, put_tenant("beta", 10));
+    let key = ApiKey::new("ci".parse().unwrap(), [1; 32]);
+    ask(&mut directory, OperatorAction::AddKey { tenant: acme(), key: "ci".parse().unwrap(), hash: key.hash() });
+    ask(&mut directory, grant_lease("acme", 1..=3, 60));
+    ask(&mut directory, grant_lease("beta", 1..=3, 60));
+    let (before, others) = (secrets(&directory, "acme"), secrets(&directory, "beta"));
+    let changes = ask_at(&mut directory, 1, OperatorAction::RenewSalt { tenant: acme() }).changes;
+    let now = secrets(&directory, "acme");
+    assert_ne!(now.salt, before.salt);
+    assert_eq!((&now.keys, secrets(&directory, "beta")), (&before.keys, others));
+    assert!(matches!(&changes[..], [DirectoryChange::Tenant(..), DirectoryChange::Lease(_, None)]), "{changes:?}");
+    let tenants: Vec<_> = directory.accounts().leases().all().values().map(|lease| lease.tenant.to_string()).collect();
+    assert_eq!(tenants, ["beta"]);
+}
+
+#[test]
 fn a_tenant_without_a_salt_stays_one() {
     let mut directory = Directory::new();
     let unsalted =
@@ -51,6 +70,8 @@ fn a_tenant_without_a_salt_stays_one() {
     assert_eq!(salt_of(&mut directory, "acme"), None);
     let said = refusal(ask_at(&mut directory, 0, unsalted(false)));
     assert!(said.contains("put without a salt"), "{said}");
+    let said = refusal(ask_at(&mut directory, 0, OperatorAction::RenewSalt { tenant: acme() }));
+    assert!(said.contains("tenant acme has no salt"), "{said}");
     ask(&mut directory, unsalted(true));
 }
 
