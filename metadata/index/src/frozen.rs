@@ -117,7 +117,7 @@ impl Freezes {
 impl Copied {
     fn of(shared: &Shared, number: usize) -> Self {
         let segment: &Segment = shared.slab.segment(number).expect("only segments that exist are walked");
-        Self((0..SEGMENT_SLOTS).map(|at| (segment.key(at), segment.set(at))).collect())
+        Self((0..SEGMENT_SLOTS).map(|at| (shared.slab.key(segment, at), segment.set(at))).collect())
     }
 }
 

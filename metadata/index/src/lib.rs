@@ -11,7 +11,7 @@
 //!
 //! ```text
 //!   key ──► table ──► slot ──► set        table: hash table, 5 to 8 bytes a block
-//!             (mostly skipped:            slab:  slots in the order in which blocks were stored, 21.3 bytes a block
+//!             (mostly skipped:            slab:  slots in the order in which blocks were stored, 20.8 bytes a block
 //!              the next slot has          sets:  each set of holders once; a block has its name
 //!              the next key)
 //! ```

@@ -347,7 +347,7 @@ impl PrefixIndex {
         if set != SetId::FREE {
             return Some((guess, set));
         }
-        self.table.find(key, |slot| {
+        self.table.find(Place::of(key), |slot| {
             let set = slab.set_of(slot, key);
             (set != SetId::FREE).then_some((slot, set))
         })
@@ -396,7 +396,7 @@ impl PrefixIndex {
         let slot = self.take_slot().ok_or(NoRoom)?;
         self.freezes.before_change(&self.shared, split(slot).0);
         let (segment, at) = self.shared.slab.locate(slot);
-        segment.fill(at, key, set);
+        self.shared.slab.fill(segment, at, key, set);
         if self.shared.recency.tracked {
             segment.stamp(at, self.shared.recency.tick.load(Ordering::Relaxed));
         }
@@ -492,7 +492,7 @@ impl PrefixIndex {
 const SCARCE: usize = 32;
 
 /// Changes whose search in the table is begun before the first of them is made: as many loads as a core keeps on their way.
-const AHEAD: usize = 16;
+const AHEAD: usize = 32;
 
 impl Transition {
     /// Of a set that no slot with a block has.

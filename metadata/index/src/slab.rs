@@ -1,28 +1,33 @@
 //! The slots: one a block, with its key and the name of its set of holders. What is stored one behind the other lies one
 //! behind the other, so a walk along a prompt is a walk along memory.
 //!
+//! ```text
+//!   line, 64 bytes:  │ 5 × print of a key, 8 bytes │ 5 × set, 4 bytes │ version │      what a walk reads
+//!   apart:           │ 8 bytes of each key │                                          what makes the key whole again
+//! ```
+//! A walk knows a block by its [`Print`]: 12.8 bytes a block to read instead of 21. The writer compares the whole key.
+//!
 //! # Who may do what
 //! One writer; any number of readers, which never wait for it. A slot is free, or has a key that does not change until it
 //! is free again, and a set that changes in one store.
 //!
 //! # Why a reader is never misled
 //! A slot that is free may be given to another key between two loads of a reader. So before the writer puts a key into a
-//! slot it raises the version of its line. A reader loads version, set, key, and the version again: if it is the same, no key
-//! of the line began to change meanwhile, and a change begun earlier is over, for until then the set says *free*. So the set
-//! read was that of the key read.
+//! slot it raises the version of its line. A reader loads version, set, print, and the version again: if it is the same, no
+//! key of the line began to change meanwhile, and a change begun earlier is over, for until then the set says *free*. So the
+//! set read was that of the key read.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::chunks::Chunks;
-use crate::key::Key;
+use crate::key::{Key, Print, Secret};
 use crate::sets::SetId;
-use weft_types::IndexKey;
 
 /// Number of a slot.
 pub(crate) type Slot = u32;
 
-/// Slots of a segment, the unit of growth and of what is copied for a [`crate::Frozen`]: 32 KiB.
-pub(crate) const SEGMENT_SLOTS: usize = 3 << 9;
+/// Slots of a segment, the unit of growth and of what is copied for a [`crate::Frozen`]: 33 KiB.
+pub(crate) const SEGMENT_SLOTS: usize = 25 << 6;
 
 /// Slots that share a stamp.
 pub(crate) const STRETCH_SLOTS: usize = 1 << 6;
@@ -31,24 +36,31 @@ pub(crate) const STRETCH_SLOTS: usize = 1 << 6;
 pub(crate) const SLOT_BITS: u32 = 28;
 
 /// Slots of a cache line: whatever a reader wants of a slot comes with one load from memory.
-const LINE_SLOTS: usize = 3;
+const LINE_SLOTS: usize = 5;
 
-const _: () = assert!(size_of::<Line>() == 64, "21.3 bytes a block: 100 million blocks depend on it");
+const _: () =
+    assert!(size_of::<Line>() == 64, "20.8 bytes a block with what lies apart: 100 million blocks depend on it");
+const _: () = assert!(SEGMENT_SLOTS.is_multiple_of(LINE_SLOTS) && SEGMENT_SLOTS.is_multiple_of(STRETCH_SLOTS));
 const _: () = assert!(Chunks::<Segment>::MAX * SEGMENT_SLOTS >= 1 << SLOT_BITS);
 
 /// All slots.
-pub(crate) struct Slab(Chunks<Segment>);
+pub(crate) struct Slab {
+    segments: Chunks<Segment>,
+    secret: Secret,
+}
 
 /// [`SEGMENT_SLOTS`] slots.
 pub(crate) struct Segment {
     lines: [Line; SEGMENT_SLOTS / LINE_SLOTS],
+    /// First halves of the keys.
+    highs: [AtomicU64; SEGMENT_SLOTS],
     /// Tick at which a block of a stretch was stored or matched last.
     stamps: [AtomicU32; SEGMENT_SLOTS / STRETCH_SLOTS],
 }
 
 #[repr(align(64))]
 struct Line {
-    keys: [[AtomicU64; 2]; LINE_SLOTS],
+    prints: [AtomicU64; LINE_SLOTS],
     sets: [AtomicU32; LINE_SLOTS],
     /// How often a key was put into one of these slots.
     version: AtomicU32,
@@ -56,7 +68,13 @@ struct Line {
 
 impl Slab {
     pub(crate) fn new() -> Self {
-        Self(Chunks::new())
+        Self { segments: Chunks::new(), secret: Secret::new() }
+    }
+
+    /// What readers know the key by.
+    #[inline]
+    pub(crate) fn print(&self, key: Key) -> Print {
+        self.secret.print(key)
     }
 
     /// Bytes of a slab with so many segments.
@@ -72,12 +90,12 @@ impl Slab {
     /// Not inlined: a segment is made on the stack, and a function with so large a frame touches all of it at each call.
     #[inline(never)]
     pub(crate) fn add_segment(&self, number: usize) {
-        self.0.add(number, Box::new(Segment::new()));
+        self.segments.add(number, Box::new(Segment::new()));
     }
 
     #[inline]
     pub(crate) fn segment(&self, number: usize) -> Option<&Segment> {
-        self.0.get(number)
+        self.segments.get(number)
     }
 
     /// The segment of a slot, and the slot's place in it. For the writer: the slot is there.
@@ -87,11 +105,17 @@ impl Slab {
         (self.segment(segment).expect("the writer asks for slots it has made"), at)
     }
 
-    /// The key of a slot. For the writer.
+    /// The key of a slot; meaningless if it is free. For the writer.
     #[inline]
     pub(crate) fn key_of(&self, slot: Slot) -> Key {
         let (segment, at) = self.locate(slot);
-        segment.key(at)
+        self.key(segment, at)
+    }
+
+    /// The same, of a slot whose segment is at hand.
+    #[inline]
+    pub(crate) fn key(&self, segment: &Segment, at: usize) -> Key {
+        self.secret.key(segment.highs[at].load(Ordering::Relaxed), segment.print(at))
     }
 
     /// The set of a slot if it has this key, else [`SetId::FREE`]. For the writer.
@@ -99,9 +123,15 @@ impl Slab {
     pub(crate) fn set_of(&self, slot: Slot, key: Key) -> SetId {
         let (segment, at) = split(slot);
         match self.segment(segment) {
-            Some(segment) if segment.key(at) == key => segment.set(at),
+            Some(segment) if segment.has(at, key, self.print(key)) => segment.set(at),
             _ => SetId::FREE,
         }
+    }
+
+    /// Gives a free slot to a key. By the writer.
+    #[inline]
+    pub(crate) fn fill(&self, segment: &Segment, at: usize, key: Key, set: SetId) {
+        segment.fill(at, key.high, self.print(key), set);
     }
 }
 
@@ -116,18 +146,25 @@ impl Segment {
     fn new() -> Self {
         Self {
             lines: [const { Line::new() }; SEGMENT_SLOTS / LINE_SLOTS],
+            highs: [const { AtomicU64::new(0) }; SEGMENT_SLOTS],
             stamps: [const { AtomicU32::new(0) }; SEGMENT_SLOTS / STRETCH_SLOTS],
         }
     }
 
-    /// The set of a slot if it has this key, else [`SetId::FREE`]; proven as the module says. For readers.
+    /// Whether a slot has this key; of a free one it is meaningless. For the writer.
     #[inline]
-    pub(crate) fn read(&self, at: usize, key: Key) -> SetId {
+    fn has(&self, at: usize, key: Key, print: Print) -> bool {
+        self.print(at) == print && self.highs[at].load(Ordering::Relaxed) == key.high
+    }
+
+    /// The set of a slot if it has the key of this print, else [`SetId::FREE`]; proven as the module says. For readers.
+    #[inline]
+    pub(crate) fn read(&self, at: usize, print: Print) -> SetId {
         let (line, lane) = self.line(at);
         let mut before = line.version.load(Ordering::Acquire);
         loop {
             let set = line.set(lane);
-            let same = line.key(lane) == key;
+            let same = line.print(lane) == print;
             fence(Ordering::Acquire);
             let after = line.version.load(Ordering::Relaxed);
             if after == before {
@@ -137,16 +174,21 @@ impl Segment {
         }
     }
 
-    /// How many slots from this one on have these keys and this set. For readers.
+    /// How many slots from this one on have these keys, each made a print, and this set. For readers.
     #[inline]
-    pub(crate) fn read_run(&self, at: usize, keys: &[IndexKey], set: SetId) -> usize {
+    pub(crate) fn read_run<K: Copy>(&self, at: usize, keys: &[K], print: impl Fn(K) -> Print, set: SetId) -> usize {
         let mut keys_left = keys;
         let (first, mut lane) = (at / LINE_SLOTS, at % LINE_SLOTS);
         for line in &self.lines[first..] {
             let before = line.version.load(Ordering::Acquire);
-            let lanes = (lane..LINE_SLOTS).zip(keys_left);
-            let same = lanes.take_while(|(lane, key)| line.set(*lane) == set && line.key(*lane) == Key::from(**key));
-            let found = same.count();
+            let found = match keys_left.first_chunk() {
+                Some(keys) if lane == 0 && line.is(keys.map(&print), set) => LINE_SLOTS,
+                _ => {
+                    let lanes = (lane..LINE_SLOTS).zip(keys_left);
+                    let same = |(lane, key): &(usize, &K)| line.set(*lane) == set && line.print(*lane) == print(**key);
+                    lanes.take_while(same).count()
+                }
+            };
             fence(Ordering::Acquire);
             // Whoever asks for single slots learns what happened here.
             if line.version.load(Ordering::Relaxed) != before {
@@ -161,10 +203,12 @@ impl Segment {
         keys.len() - keys_left.len()
     }
 
-    /// Loads what a reader of this slot looks at, so that it is in the cache by then.
+    /// Loads what a reader of this slot and of some before it looks at, so that it is in the cache by then.
     #[inline]
-    pub(crate) fn touch(&self, at: usize) {
-        self.line(at).0.version.load(Ordering::Relaxed);
+    pub(crate) fn touch(&self, at: usize, before: usize) {
+        for line in &self.lines[at.saturating_sub(before) / LINE_SLOTS..=at / LINE_SLOTS] {
+            line.version.load(Ordering::Relaxed);
+        }
     }
 
     /// The set of a slot, whatever its key.
@@ -174,22 +218,19 @@ impl Segment {
         line.set(lane)
     }
 
-    /// The key of a slot; meaningless if it is free. For the writer.
     #[inline]
-    pub(crate) fn key(&self, at: usize) -> Key {
+    fn print(&self, at: usize) -> Print {
         let (line, lane) = self.line(at);
-        line.key(lane)
+        line.print(lane)
     }
 
-    /// Gives a free slot to a key. By the writer.
     #[inline]
-    pub(crate) fn fill(&self, at: usize, key: Key, set: SetId) {
+    fn fill(&self, at: usize, high: u64, print: Print, set: SetId) {
         let (line, lane) = self.line(at);
         line.version.store(line.version.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
         fence(Ordering::Release);
-        let [high, low] = &line.keys[lane];
-        high.store(key.high, Ordering::Relaxed);
-        low.store(key.low, Ordering::Relaxed);
+        line.prints[lane].store(print.to_bits(), Ordering::Relaxed);
+        self.highs[at].store(high, Ordering::Relaxed);
         self.set_to(at, set);
     }
 
@@ -223,7 +264,7 @@ impl Segment {
 impl Line {
     const fn new() -> Self {
         Self {
-            keys: [const { [const { AtomicU64::new(0) }; 2] }; LINE_SLOTS],
+            prints: [const { AtomicU64::new(0) }; LINE_SLOTS],
             sets: [const { AtomicU32::new(SetId::FREE.to_bits()) }; LINE_SLOTS],
             version: AtomicU32::new(0),
         }
@@ -234,9 +275,18 @@ impl Line {
         SetId::from_bits(self.sets[lane].load(Ordering::Acquire))
     }
 
+    /// All of it has these prints and this set: one branch for a whole line.
     #[inline]
-    fn key(&self, lane: usize) -> Key {
-        let [high, low] = &self.keys[lane];
-        Key { high: high.load(Ordering::Relaxed), low: low.load(Ordering::Relaxed) }
+    fn is(&self, prints: [Print; LINE_SLOTS], set: SetId) -> bool {
+        let differs = |lane: usize| {
+            let set = self.set(lane).to_bits() ^ set.to_bits();
+            self.print(lane).to_bits() ^ prints[lane].to_bits() | u64::from(set)
+        };
+        (0..LINE_SLOTS).fold(0, |all, lane| all | differs(lane)) == 0
+    }
+
+    #[inline]
+    fn print(&self, lane: usize) -> Print {
+        Print::from_bits(self.prints[lane].load(Ordering::Relaxed))
     }
 }

@@ -246,10 +246,9 @@ impl Table {
         size_of::<Self>() + SUBS * (size_of::<Arc<[Bucket]>>() + ARC_COUNTS) + buckets * size_of::<Bucket>()
     }
 
-    /// Gives slots that may have this key to `check`, until it finds something.
+    /// Gives slots that may have a key of this place to `check`, until it finds something.
     #[inline]
-    pub(crate) fn find<T>(&self, key: Key, mut check: impl FnMut(Slot) -> Option<T>) -> Option<T> {
-        let place = Place::of(key);
+    pub(crate) fn find<T>(&self, place: Place, mut check: impl FnMut(Slot) -> Option<T>) -> Option<T> {
         let sub = &*self.subs[place.sub];
         let mut at = home(place.hash, sub.len());
         for _ in 0..sub.len() {
@@ -264,15 +263,6 @@ impl Table {
             at = if at + 1 == sub.len() { 0 } else { at + 1 };
         }
         None
-    }
-
-    /// A slot that may have this key, if there is one where its search begins: the slab is not asked.
-    #[inline]
-    pub(crate) fn guess(&self, place: Place) -> Option<Slot> {
-        let sub = &*self.subs[place.sub];
-        let bucket = &sub[home(place.hash, sub.len())];
-        let state = bucket.state.load(Ordering::Acquire);
-        bucket.check(bucket.hits(state, place.hash), &mut Some)
     }
 
     /// Loads what a search for the key begins with, so that it is in the cache by the time of the search.

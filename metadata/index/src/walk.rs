@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 
 use weft_types::{HolderId, IndexKey};
 
-use crate::key::Key;
+use crate::key::{Key, Print};
 use crate::sets::{Content, SetId, number, place};
 use crate::shared::Shared;
 use crate::slab::{SEGMENT_SLOTS, STRETCH_SLOTS, Segment, Slot, split};
@@ -91,8 +91,6 @@ struct Walk<'a> {
     /// Where the last block was found.
     near: Option<Near<'a>>,
     ahead: Ahead,
-    /// How often a run of neighbours ended.
-    runs: usize,
     /// Who has all blocks so far.
     alive: Holders,
     /// Who of them has the block at hand too.
@@ -122,9 +120,9 @@ impl Ahead {
 
     const NONE: Self = Self { first: 0, every: 1, count: 0, slots: [Slot::MAX; Self::MAX] };
 
-    /// How far apart they should be, after so many runs with so many blocks: a few for each run that comes, if it is as long.
-    fn every(blocks: usize, runs: usize) -> usize {
-        (blocks / (RUN_SAMPLES * runs.max(1))).clamp(4, 64)
+    /// How far apart they should be, with so many blocks to come: all of a prompt at once, unless it is long.
+    fn every(blocks: usize) -> usize {
+        (blocks / Self::MAX).clamp(4, 64)
     }
 
     /// Where a block may lie, if the next one that was asked for lies in the same run.
@@ -140,17 +138,18 @@ impl Ahead {
     }
 }
 
-/// Blocks of a run to ask for ahead.
-const RUN_SAMPLES: usize = 3;
-
 impl<'a> Walk<'a> {
     fn new(shared: &'a Shared, table: &'a Table, prefix: &'a [IndexKey]) -> Self {
         let (alive, kept) = (Holders::default(), Holders::default());
-        Self { shared, table, prefix, near: None, ahead: Ahead::NONE, runs: 0, alive, kept }
+        Self { shared, table, prefix, near: None, ahead: Ahead::NONE, alive, kept }
     }
 
     fn key(&self, block: usize) -> Key {
         Key::from(self.prefix[block])
+    }
+
+    fn print(&self, key: Key) -> Print {
+        self.shared.slab.print(key)
     }
 
     /// Goes along neighbours that have the blocks from `block` on, and this set; returns how many they are.
@@ -159,7 +158,8 @@ impl<'a> Walk<'a> {
         let keys = &self.prefix[block..];
         let mut found = 0;
         while let Some(next) = self.near.and_then(|near| near.next(self.shared)) {
-            let some = next.segment.read_run(next.at, &keys[found..], set);
+            let print = |key: IndexKey| self.shared.slab.print(Key::from(key));
+            let some = next.segment.read_run(next.at, &keys[found..], print, set);
             if some == 0 {
                 break;
             }
@@ -175,7 +175,7 @@ impl<'a> Walk<'a> {
     fn find(&mut self, block: usize) -> SetId {
         let key = self.key(block);
         if let Some(next) = self.near.and_then(|near| near.next(self.shared))
-            && let Some(set) = self.look(next, key)
+            && let Some(set) = self.look(next, self.print(key))
         {
             return set;
         }
@@ -183,22 +183,20 @@ impl<'a> Walk<'a> {
     }
 
     fn search(&mut self, block: usize, key: Key) -> SetId {
-        // A block that is the first of its prompt is mostly found where it is looked for, or nobody has it.
-        if block > 0 {
-            self.runs += 1;
-            if self.ahead.is_over(block) {
-                self.look_ahead(block);
-            }
-            if let Some(guess) = self.ahead.guess(block)
-                && let Some(near) = Near::of(self.shared, guess)
-                && let Some(set) = self.look(near, key)
-            {
-                return set;
-            }
+        // The first block is mostly found where it is looked for, with the run that many prompts begin with, or nobody has it.
+        if block > 0 && self.ahead.is_over(block) {
+            self.look_ahead(block);
         }
-        let found = self.table.find(key, |slot: Slot| {
+        let print = self.print(key);
+        if let Some(guess) = self.ahead.guess(block)
+            && let Some(near) = Near::of(self.shared, guess)
+            && let Some(set) = self.look(near, print)
+        {
+            return set;
+        }
+        let found = self.table.find(Place::of(key), |slot: Slot| {
             let near = Near::of(self.shared, slot)?;
-            let set = near.segment.read(near.at, key);
+            let set = near.segment.read(near.at, print);
             (set != SetId::FREE).then_some((near, set))
         });
         match found {
@@ -209,8 +207,8 @@ impl<'a> Walk<'a> {
 
     /// The set of a block, if it lies here.
     #[inline]
-    fn look(&mut self, here: Near<'a>, key: Key) -> Option<SetId> {
-        let set = here.segment.read(here.at, key);
+    fn look(&mut self, here: Near<'a>, print: Print) -> Option<SetId> {
+        let set = here.segment.read(here.at, print);
         (set != SetId::FREE).then(|| self.found(here, set))
     }
 
@@ -222,7 +220,7 @@ impl<'a> Walk<'a> {
 
     /// Asks the table for this block and some further on.
     fn look_ahead(&mut self, block: usize) {
-        let every = Ahead::every(block, self.runs);
+        let every = Ahead::every(self.prefix.len() - block);
         let mut places = [Place::default(); Ahead::MAX];
         let mut count = 0;
         while count < Ahead::MAX
@@ -233,17 +231,14 @@ impl<'a> Walk<'a> {
             count += 1;
         }
         self.ahead = Ahead { first: block, every, count, ..Ahead::NONE };
-        let mut expected = Slot::MAX;
         for (place, to) in places[..count].iter().zip(&mut self.ahead.slots) {
-            let slot = self.table.guess(*place).unwrap_or(Slot::MAX);
-            // What lies in one run comes one after the other.
-            if slot != expected
-                && let Some(near) = Near::of(self.shared, slot)
-            {
-                near.segment.touch(near.at);
+            *to = self.table.find(*place, Some).unwrap_or(Slot::MAX);
+        }
+        // The run of each may begin anywhere between the one before and it.
+        for slot in &self.ahead.slots[..count] {
+            if let Some(near) = Near::of(self.shared, *slot) {
+                near.segment.touch(near.at, every - 1);
             }
-            *to = slot;
-            expected = slot.wrapping_add(every as Slot);
         }
     }
 
@@ -297,7 +292,7 @@ impl<'a> Walk<'a> {
 
     /// The set of the block that was found last, if it is still there.
     fn again(&self, key: Key) -> SetId {
-        self.near.map_or(SetId::FREE, |near| near.segment.read(near.at, key))
+        self.near.map_or(SetId::FREE, |near| near.segment.read(near.at, self.print(key)))
     }
 
     /// Stamps the stretches of blocks that were found from here on.

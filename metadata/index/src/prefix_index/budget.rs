@@ -119,7 +119,7 @@ impl PrefixIndex {
         for at in stretch * STRETCH_SLOTS..(stretch + 1) * STRETCH_SLOTS {
             let slot = Slot::try_from(at).expect("slots have 28 bits");
             let (segment, at) = self.shared.slab.locate(slot);
-            let (key, set) = (segment.key(at), segment.set(at));
+            let (key, set) = (self.shared.slab.key(segment, at), segment.set(at));
             if set != SetId::FREE && slot != self.near {
                 self.evict(slot, set, key);
             }

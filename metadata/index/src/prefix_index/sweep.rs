@@ -97,7 +97,7 @@ impl PrefixIndex {
     fn entries_of(&self, partition: usize) -> Vec<Entry> {
         let slots = self.table.partition(partition).map(|slot| {
             let (segment, at) = self.shared.slab.locate(slot);
-            Entry { key: segment.key(at), slot, set: segment.set(at) }
+            Entry { key: self.shared.slab.key(segment, at), slot, set: segment.set(at) }
         });
         let mut entries: Vec<Entry> = slots.collect();
         entries.sort_unstable_by_key(|entry| entry.key);
