@@ -211,7 +211,7 @@ impl Machine {
         self.0.metrics.changes.inc_by(changes.len() as u64);
         let roster_stays = changes.iter().all(|change| matches!(change, DirectoryChange::Blocks(_)));
         self.0.glance.store(match roster_stays {
-            true => Glance::of(&state, self.glance().roster.clone()),
+            true => Glance::after(&self.glance(), &state),
             false => Glance::anew(&state),
         });
         if publish {

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use weft_service::admin::{Admin, AdminError, Hooks};
 use weft_service::exit::{self, Fault};
 use weft_service::telemetry::Telemetry;
-use weft_transport::{Fabric, Identity, IdentityError, Profile, Routes};
+use weft_transport::{Credentials, Fabric, Identity, IdentityError, Profile, Routes};
 use weft_types::{MemberId, Role};
 
 use crate::config::{Config, ConfigError};
@@ -23,6 +23,7 @@ use crate::forming::{Forming, Waiting};
 use crate::group::Group;
 use crate::handover::hand_over;
 use crate::log::{LogSettings, LogStore};
+use crate::machine::Machine;
 use crate::machine::incoming::Incoming;
 use crate::members::Members;
 use crate::metrics::Metrics;
@@ -53,6 +54,8 @@ pub struct Metadata {
     member: MemberId,
     running: Running,
     admin: Admin,
+    /// Ends what keeps the certificates.
+    _keeping: DropGuard,
 }
 
 /// What runs of a member, its admin port apart.
@@ -131,9 +134,17 @@ impl Metadata {
         let store = open_store(&config, &identity, &metrics).await?;
 
         let fabric_metrics = weft_transport::Metrics::register(&telemetry.registry);
-        let fabric = Fabric::bind(config.fabric, Profile::Control, &identity, fabric_metrics)?;
+        let credentials = Credentials::from(&identity);
+        let fabric = Fabric::bind(config.fabric, Profile::Control, &credentials, fabric_metrics.clone())?;
         let disk = store.allegiance.disk();
         let running = Running::start(&config, fabric, store, &metrics).await?;
+        let keeping = CancellationToken::new();
+        let revoking = keep_revoked(running.group.machine.clone(), credentials.clone());
+        tokio::spawn(keeping.clone().run_until_cancelled_owned(revoking));
+        let renewing =
+            config.identity.follow(move |pem| credentials.renew(&pem.cert, &pem.key, &pem.ca, &fabric_metrics));
+        tokio::spawn(keeping.clone().run_until_cancelled_owned(renewing));
+        let keeping = keeping.drop_guard();
         let admin = match Admin::bind(config.admin, telemetry, hooks(&running.group, &running.log)).await {
             Ok(admin) => admin,
             Err(error) => {
@@ -145,7 +156,7 @@ impl Metadata {
             member = %config.member, fabric = %running.fabric.local_addr(), admin = %admin.addr(), %disk,
             "metadata member serves",
         );
-        Ok(Self { member: config.member, running, admin })
+        Ok(Self { member: config.member, running, admin, _keeping: keeping })
     }
 
     /// Which member this is.
@@ -179,7 +190,7 @@ impl Metadata {
     /// Hands leadership over, stops taking requests, tells watchers, leaves the group to the others, and closes log and ports; all within `within`.
     /// What was not acknowledged may be lost; what was is not.
     pub async fn drain(self, within: Duration) {
-        let Self { member, running, admin } = self;
+        let Self { member, running, admin, _keeping: keeping } = self;
         let closing = async {
             if running.group.leadership().is_some()
                 && let Err(error) = hand_over(&running.group, &running.fabric, None).await
@@ -187,7 +198,7 @@ impl Metadata {
                 info!(%member, "leadership is not handed over, and costs an election: {error}");
             }
             // Its routes hold on to the log, which ends when nobody does.
-            drop(admin);
+            drop((admin, keeping));
             running.stop().await;
         };
         match tokio::time::timeout(within, closing).await {
@@ -250,6 +261,18 @@ async fn close(group: Group, fabric: Fabric, tasks: TaskTracker, closing: Cancel
         warn!(%error, "Raft did not stop as it should");
     }
     fabric.close().await;
+}
+
+/// Tells `credentials` which certificates are revoked, entry by entry as this member applies them.
+async fn keep_revoked(machine: Machine, credentials: Credentials) {
+    let mut progress = machine.feed().progress();
+    loop {
+        progress.borrow_and_update();
+        credentials.revoke(&machine.glance().revoked);
+        if progress.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 pub(crate) fn check_identity(identity: &Identity, member: MemberId) -> Result<(), BindError> {

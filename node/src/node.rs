@@ -17,7 +17,7 @@ use weft_service::config::ConfigError;
 use weft_service::exit::{self, Fault};
 use weft_service::telemetry::Telemetry;
 use weft_store::MemoryBudget;
-use weft_transport::{Fabric, Identity, IdentityError, Profile, Routes};
+use weft_transport::{Credentials, Fabric, Identity, IdentityError, Profile, Routes};
 use weft_types::{ByteSize, Incarnation, NodeId, NodeSpec, Role, Tier};
 
 use crate::arenas::Arenas;
@@ -119,6 +119,7 @@ pub struct Node {
 struct Fabrics {
     control: Fabric,
     bulk: Fabric,
+    credentials: Credentials,
 }
 
 impl Node {
@@ -151,7 +152,7 @@ impl Node {
         }
 
         let own = Own { arenas: Arc::clone(&arenas), disk: disk.clone() };
-        let fabric = bind_fabrics(&config, &own, &metrics, telemetry)?;
+        let fabric = bind_fabrics(&config, &own, &metrics, telemetry, (&tasks, &stop))?;
         let policy = SocketPolicy { allow_uids: config.allow_uids.clone() };
         let listener = listen(&config.socket, &policy).await?;
         let patience =
@@ -160,6 +161,8 @@ impl Node {
             let metadata = MetadataClient::new(fabric.control.clone(), config.metadata.clone());
             let leases = metadata.follow_accounts(FollowerMetrics::register(&telemetry.registry));
             leases::keep(&leases, own.clone(), &tasks, &stop);
+            let revoking = leases.clone().keep_revoked(fabric.credentials.clone());
+            tasks.spawn(stop.clone().run_until_cancelled_owned(revoking));
             serve_operators(&fabric.control, &own, leases, (&roll, &metrics));
             let spec = node_spec(&config, boot.incarnation, fabric);
             let reporter = Reporter::spawn(
@@ -289,6 +292,7 @@ fn bind_fabrics(
     own: &Own,
     metrics: &Metrics,
     telemetry: &Telemetry,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
 ) -> Result<Option<Fabrics>, BindError> {
     let Some(files) = &config.identity else {
         return if config.metadata.is_empty() { Ok(None) } else { Err(BindError::NoIdentity) };
@@ -303,11 +307,15 @@ fn bind_fabrics(
         });
     }
     let transport = weft_transport::Metrics::register(&telemetry.registry);
-    let control = Fabric::bind(config.fabric, Profile::Control, &identity, transport.clone())?;
-    let bulk = Fabric::bind(config.bulk, Profile::Bulk, &identity, transport)?;
+    let credentials = Credentials::from(&identity);
+    let control = Fabric::bind(config.fabric, Profile::Control, &credentials, transport.clone())?;
+    let bulk = Fabric::bind(config.bulk, Profile::Bulk, &credentials, transport.clone())?;
+    let renewed = credentials.clone();
+    let renewing = files.clone().follow(move |pem| renewed.renew(&pem.cert, &pem.key, &pem.ca, &transport));
+    tasks.spawn(stop.clone().run_until_cancelled_owned(renewing));
     let source = Arc::new(HostBlocks::new(Arc::clone(&own.arenas), own.disk.clone(), metrics.clone()));
     bulk.serve(Routes::new().blocks(&[Role::Node], source));
-    Ok(Some(Fabrics { control, bulk }))
+    Ok(Some(Fabrics { control, bulk, credentials }))
 }
 
 /// What operators may ask of this node, once it is part of a cluster.

@@ -20,7 +20,7 @@ use weft_service::config::ConfigError;
 use weft_service::exit::{self, Fault};
 use weft_service::telemetry::Telemetry;
 use weft_tokens::{ModelFiles, TokensError};
-use weft_transport::{Fabric, Identity, IdentityError, Profile};
+use weft_transport::{Credentials, Fabric, Identity, IdentityError, Profile};
 use weft_types::{EndpointId, Name, Roster};
 
 use crate::admission::Admission;
@@ -48,6 +48,8 @@ pub struct Router {
     admin: Admin,
     fabric: Option<Fabric>,
     _tasks: DropGuard,
+    /// Ends what keeps the certificates.
+    _keeping: Option<DropGuard>,
 }
 
 /// How it reaches the metadata group.
@@ -129,18 +131,25 @@ impl Router {
         if config.metadata.is_empty() {
             return Self::start(config, telemetry, Arc::new(Nowhere::new()), None).await;
         }
-        let identity = config.identity.as_ref().ok_or(BindError::NoIdentity)?.read()?;
-        let identity = Identity::from_pem(&identity.cert, &identity.key, &identity.ca)?;
-        let metrics = weft_transport::Metrics::register(&telemetry.registry);
-        let fabric = Fabric::bind(config.fabric, Profile::Control, &identity, metrics)?;
+        let files = config.identity.clone().ok_or(BindError::NoIdentity)?;
+        let pem = files.read()?;
+        let credentials = Credentials::from(&Identity::from_pem(&pem.cert, &pem.key, &pem.ca)?);
+        let transport = weft_transport::Metrics::register(&telemetry.registry);
+        let fabric = Fabric::bind(config.fabric, Profile::Control, &credentials, transport.clone())?;
         let client = MetadataClient::new(fabric.clone(), config.metadata.clone());
         let metrics = FollowerMetrics::register(&telemetry.registry);
         let follower = match config.follow_models.is_empty() {
             true => client.follow(Some(config.index_bytes), metrics),
             false => client.follow_models(config.follow_models.clone(), Some(config.index_bytes), metrics),
         };
+        let stop = CancellationToken::new();
+        tokio::spawn(stop.clone().run_until_cancelled_owned(follower.clone().keep_revoked(credentials.clone())));
+        let renewing = files.follow(move |pem| credentials.renew(&pem.cert, &pem.key, &pem.ca, &transport));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(renewing));
+        let keeping = Some(stop.drop_guard());
         let metadata = Metadata { client, follower: follower.clone(), fabric };
-        Self::start(config, telemetry, Arc::new(follower), Some(metadata)).await
+        let router = Self::start(config, telemetry, Arc::new(follower), Some(metadata)).await?;
+        Ok(Self { _keeping: keeping, ..router })
     }
 
     /// As [`Router::bind`], with a directory that is kept by somebody else.
@@ -213,7 +222,7 @@ impl Router {
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));
         tokio::spawn(stop.clone().run_until_cancelled_owned(updating.run(rosters, Arc::clone(&gateway))));
         let fabric = metadata.map(|metadata| metadata.fabric);
-        Ok(Self { gateway, server, admin, fabric, _tasks: stop.drop_guard() })
+        Ok(Self { gateway, server, admin, fabric, _tasks: stop.drop_guard(), _keeping: None })
     }
 
     /// Where clients come.

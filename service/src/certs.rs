@@ -93,7 +93,8 @@ impl Ca {
     /// # Errors
     /// The key could not be made.
     pub fn create(cluster: &str) -> Result<Self, CertsError> {
-        let mut params = params(&format!("weft CA of {cluster}"), &format!("{SCHEME}{cluster}/ca"), CA_DAYS)?;
+        let mut params =
+            params(&format!("weft CA of {cluster}"), &format!("{SCHEME}{cluster}/ca"), Duration::days(CA_DAYS))?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate()?;
@@ -139,8 +140,17 @@ impl Ca {
     /// # Errors
     /// The key could not be made.
     pub fn issue(&self, role: &str, name: &str, days: u32) -> Result<Issued, CertsError> {
+        self.issue_for(role, name, days_long(days))
+    }
+
+    /// As [`Ca::issue`], valid for so long; certificates know whole seconds.
+    ///
+    /// # Errors
+    /// As [`Ca::issue`].
+    pub fn issue_for(&self, role: &str, name: &str, valid: std::time::Duration) -> Result<Issued, CertsError> {
         let uri = format!("{SCHEME}{}/{role}/{name}", self.cluster);
-        let mut params = params(&format!("weft {role} {name}"), &uri, i64::from(days))?;
+        let valid = Duration::try_from(valid).unwrap_or(Duration::MAX);
+        let mut params = params(&format!("weft {role} {name}"), &uri, valid)?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -157,7 +167,21 @@ impl Ca {
     /// # Errors
     /// As [`Ca::issue`], or the folder can't be written.
     pub fn issue_to(&self, folder: &Path, role: &str, name: &str, days: u32) -> Result<IssuedFiles, CertsError> {
-        let issued = self.issue(role, name, days)?;
+        self.issue_to_for(folder, role, name, days_long(days))
+    }
+
+    /// As [`Ca::issue_to`], valid for so long.
+    ///
+    /// # Errors
+    /// As [`Ca::issue_to`].
+    pub fn issue_to_for(
+        &self,
+        folder: &Path,
+        role: &str,
+        name: &str,
+        valid: std::time::Duration,
+    ) -> Result<IssuedFiles, CertsError> {
+        let issued = self.issue_for(role, name, valid)?;
         let file = |extension: &str| folder.join(format!("{role}-{name}.{extension}"));
         let files = IssuedFiles { cert: file("pem"), key: file("key") };
         std::fs::create_dir_all(folder).map_err(|source| CertsError::Io { path: folder.to_owned(), source })?;
@@ -201,6 +225,10 @@ impl Ca {
     }
 }
 
+fn days_long(days: u32) -> std::time::Duration {
+    std::time::Duration::from_secs(u64::from(days) * 24 * 3600)
+}
+
 /// Serial number of a certificate, big-endian; `None`: it is no certificate in PEM.
 #[must_use]
 pub fn serial_of(cert_pem: &str) -> Option<Vec<u8>> {
@@ -208,13 +236,13 @@ pub fn serial_of(cert_pem: &str) -> Option<Vec<u8>> {
     Some(pem.parse_x509().ok()?.raw_serial().to_vec())
 }
 
-fn params(common_name: &str, uri: &str, days: i64) -> Result<CertificateParams, CertsError> {
+fn params(common_name: &str, uri: &str, valid: Duration) -> Result<CertificateParams, CertsError> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, common_name);
     params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
     let now = OffsetDateTime::now_utc();
     params.not_before = now - BACKDATE;
-    params.not_after = now + Duration::days(days);
+    params.not_after = now.saturating_add(valid);
     Ok(params)
 }
 

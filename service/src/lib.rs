@@ -11,6 +11,7 @@ pub mod admin;
 pub mod certs;
 pub mod config;
 pub mod exit;
+mod renewal;
 pub mod run;
 pub mod shutdown;
 pub mod telemetry;

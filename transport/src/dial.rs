@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{ClientConfig, Connection, ConnectionError};
+use quinn::{ClientConfig, ConnectionError};
 use tracing::debug;
 
-use crate::Target;
 use crate::fabric::Core;
 use crate::hello::{self, HelloError};
 use crate::metrics::Direction;
+use crate::pool::Kept;
+use crate::standing::{self, Lifetime};
 use crate::tls;
 use crate::trust::{Expected, HandshakeFailure, PeerRefusal, Verifier};
+use crate::{Identity, Target, server};
 
 /// Longest attempt. It goes on when the caller that began it has given up, so that short deadlines do not keep a slow
 /// connection from ever being made.
@@ -24,13 +26,14 @@ const SERVER_NAME: &str = "weft";
 ///
 /// # Errors
 /// Why not, for a human. Refusals, ours and theirs, are logged here; all else is the caller's to tell.
-pub(crate) async fn dial(core: Arc<Core>, to: Target) -> Result<Connection, String> {
-    let verifier = Verifier::new(&core.identity, Expected::target(&core.identity, &to));
-    let attempt = tokio::time::timeout(DIAL_MAX, connect(&core, &to, &verifier)).await;
+pub(crate) async fn dial(core: Arc<Core>, to: Target) -> Result<Kept, String> {
+    let identity = core.credentials.identity();
+    let verifier = Verifier::new(&identity, &core.credentials, Expected::target(&identity, &to));
+    let attempt = tokio::time::timeout(DIAL_MAX, connect(&core, &to, identity, &verifier)).await;
     let failure = match attempt {
-        Ok(Ok(connection)) => {
+        Ok(Ok(kept)) => {
             core.metrics.dials.with_label_values(&["ok"]).inc();
-            return Ok(connection);
+            return Ok(kept);
         }
         Ok(Err(failure)) => failure,
         Err(_) => HandshakeFailure::Network(format!("no answer within {DIAL_MAX:?}")),
@@ -50,8 +53,13 @@ pub(crate) async fn dial(core: Arc<Core>, to: Target) -> Result<Connection, Stri
     Err(reason)
 }
 
-async fn connect(core: &Core, to: &Target, verifier: &Arc<Verifier>) -> Result<Connection, HandshakeFailure> {
-    let mut config = ClientConfig::new(tls::client(&core.identity, Arc::clone(verifier)));
+async fn connect(
+    core: &Arc<Core>,
+    to: &Target,
+    identity: Arc<Identity>,
+    verifier: &Arc<Verifier>,
+) -> Result<Kept, HandshakeFailure> {
+    let mut config = ClientConfig::new(tls::client(&identity, Arc::clone(verifier)));
     config.transport_config(core.tuning.transport(to.addr.ip()));
     let failed = |error: ConnectionError| HandshakeFailure::of(&error, verifier);
     let connecting = core
@@ -66,5 +74,8 @@ async fn connect(core: &Core, to: &Target, verifier: &Arc<Verifier>) -> Result<C
     })?;
     debug!(peer = %to.addr, role = %to.role, version, "connected");
     tokio::spawn(core.metrics.clone().account(connection.clone(), core.tuning.profile, Direction::Out));
-    Ok(connection)
+    let proof = server::proved(&connection).expect("the verifier has parsed the same certificate");
+    let lifetime = Lifetime::of(&identity, &proof);
+    tokio::spawn(standing::keep(Arc::clone(core), connection.clone(), proof, lifetime));
+    Ok(Kept { connection, lifetime, presented: identity })
 }

@@ -9,6 +9,7 @@ use quinn::{ConnectionError, ReadError, RecvStream, SendStream, WriteError};
 use weft_transport_proto::{Frame, ProtocolError, REFUSAL_BYTES_MAX, Refusal, RefusalCode, codes};
 
 use crate::fabric::Core;
+use crate::pool::Kept;
 use crate::wire::{self, WireError};
 use crate::{CallError, Fabric, Target};
 
@@ -16,6 +17,8 @@ use crate::{CallError, Fabric, Target};
 #[derive(Debug)]
 pub(crate) struct Exchange {
     core: Arc<Core>,
+    /// Open for as long as it is used.
+    _kept: Arc<Kept>,
     to: Target,
     /// What is asked, for errors.
     what: &'static str,
@@ -31,11 +34,12 @@ impl Exchange {
         let connect = |reason: String| CallError::Connect { addr: to.addr, reason };
         let mut retried = false;
         loop {
-            let connection = fabric.connection(to).await.map_err(|reason| connect(reason.to_string()))?;
-            match connection.open_bi().await {
+            let kept = fabric.connection(to).await.map_err(|reason| connect(reason.to_string()))?;
+            match kept.connection.open_bi().await {
                 Ok((send, recv)) => {
                     return Ok(Self {
                         core: Arc::clone(fabric.core()),
+                        _kept: kept,
                         to: to.clone(),
                         what,
                         send,
@@ -43,7 +47,9 @@ impl Exchange {
                         ended: false,
                     });
                 }
-                Err(ConnectionError::LocallyClosed) => return Err(connect("the fabric is closed".to_owned())),
+                Err(ConnectionError::LocallyClosed) if fabric.is_closed() => {
+                    return Err(connect("the fabric is closed".to_owned()));
+                }
                 Err(error) if retried => return Err(connect(error.to_string())),
                 Err(_) => retried = true,
             }

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use quinn::{Connection, Endpoint};
+use quinn::Endpoint;
 use weft_transport_proto::{Frame, VersionRange, codes};
 use weft_types::rpc::{Message, Method};
 use weft_types::{Name, Role};
 
 use crate::exchange::Exchange;
-use crate::pool::Pool;
+use crate::pool::{Kept, Pool};
 use crate::profile::Tuning;
 use crate::refusals::Refusals;
 use crate::{
-    BindError, BlockSink, CallError, FetchError, FetchRequest, FetchSummary, Identity, Metrics, Routes, Subscription,
-    fetch, server, socket,
+    BindError, BlockSink, CallError, Credentials, FetchError, FetchRequest, FetchSummary, Metrics, Routes,
+    Subscription, fetch, server, socket,
 };
 
 /// Longest that [`Fabric::close`] waits for peers to take note.
@@ -58,7 +58,7 @@ struct Socket {
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) endpoint: Endpoint,
-    pub(crate) identity: Identity,
+    pub(crate) credentials: Credentials,
     pub(crate) tuning: Tuning,
     pub(crate) versions: VersionRange,
     pub(crate) metrics: Metrics,
@@ -68,17 +68,18 @@ pub(crate) struct Core {
 
 impl Fabric {
     /// Binds; must be called inside a tokio runtime, whose tasks then drive the socket. `tuning` is a [`crate::Profile`], or one
-    /// with a datagram size.
+    /// with a datagram size; `credentials` are an [`crate::Identity`],
+    /// or one that can be renewed.
     ///
     /// # Errors
     /// The address is taken or not ours, or the datagram size is out of range.
     pub fn bind(
         addr: SocketAddr,
         tuning: impl Into<Tuning>,
-        identity: &Identity,
+        credentials: impl Into<Credentials>,
         metrics: Metrics,
     ) -> Result<Self, BindError> {
-        Self::bind_speaking(VersionRange::OURS, addr, tuning.into(), identity, metrics)
+        Self::bind_speaking(VersionRange::OURS, addr, tuning.into(), credentials.into(), metrics)
     }
 
     /// A fabric that speaks other versions than this release does.
@@ -86,15 +87,16 @@ impl Fabric {
         versions: VersionRange,
         addr: SocketAddr,
         tuning: Tuning,
-        identity: &Identity,
+        credentials: Credentials,
         metrics: Metrics,
     ) -> Result<Self, BindError> {
-        let endpoint = socket::bind(addr, tuning, identity)?;
+        let identity = credentials.identity();
+        let endpoint = socket::bind(addr, tuning, &identity)?;
         let local_addr = endpoint.local_addr().map_err(|source| BindError::Io { addr, source })?;
         metrics.certified_until(identity.ends);
         let core = Core {
             endpoint,
-            identity: identity.clone(),
+            credentials,
             tuning,
             versions,
             refusals: Refusals::new(identity.me.clone(), metrics.clone()),
@@ -245,7 +247,7 @@ impl Fabric {
         }
     }
 
-    pub(crate) async fn connection(&self, to: &Target) -> Result<Connection, Arc<str>> {
+    pub(crate) async fn connection(&self, to: &Target) -> Result<Arc<Kept>, Arc<str>> {
         let socket = self.socket();
         socket.pool.connection(&socket.core, to).await
     }

@@ -13,6 +13,7 @@
 //! # Invariants
 //! - nobody is talked to before the cluster's CA vouches for them and their SAN URI is of this cluster; a caller also checks
 //!   role and name, a route checks the caller's role;
+//! - a connection ends with the shorter of its two certificates, and as soon as one is on the deny list ([`Credentials`]);
 //! - a refused peer is a `warn` line on both sides, with what was presented, what was expected and what to do;
 //! - a call ends by its deadline, whatever the peer does; dropping it resets its stream, and the handler on the other side is
 //!   dropped with it;
@@ -23,6 +24,7 @@
 //! constant beside its use. What passes one is a typed refusal.
 
 mod blocks;
+mod credentials;
 mod dial;
 mod error;
 mod exchange;
@@ -40,12 +42,14 @@ mod refusals;
 mod routes;
 mod server;
 mod socket;
+mod standing;
 mod subscription;
 mod tls;
 mod trust;
 mod wire;
 
 pub use blocks::{BlockBytes, BlockSink, BlockSource, Bringing, FetchRequest, FetchSummary};
+pub use credentials::{Credentials, RenewError};
 pub use error::{BindError, CallError, FetchError};
 pub use fabric::{Fabric, Target};
 pub use identity::{Identity, IdentityError};

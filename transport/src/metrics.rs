@@ -26,6 +26,7 @@ pub struct Metrics {
     bytes: IntCounterVec,
     lost: IntCounterVec,
     certificate_end: IntGauge,
+    renewals: IntCounterVec,
 }
 
 /// Kinds of requests.
@@ -33,8 +34,18 @@ const KINDS: [&str; 3] = ["call", "subscribe", "fetch"];
 /// What becomes of an attempt to connect.
 const DIALED: [&str; 3] = ["ok", "refused", "failed"];
 /// Why a peer is refused: [`crate::trust::PeerRefusal::reason`], a role that may not ask that, and one connection too many.
-const REFUSED: [&str; 8] =
-    ["no_certificate", "untrusted", "unnamed", "cluster", "role", "version", "forbidden", "too_many"];
+const REFUSED: [&str; 10] = [
+    "no_certificate",
+    "untrusted",
+    "expired",
+    "revoked",
+    "unnamed",
+    "cluster",
+    "role",
+    "version",
+    "forbidden",
+    "too_many",
+];
 
 /// Which side opened a connection.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +78,11 @@ impl Metrics {
             ),
             bytes: counters("bytes_total", "UDP payload bytes, by profile and direction.", &["profile", "direction"]),
             lost: counters("lost_packets_total", "Packets sent and found lost, by profile.", &["profile"]),
+            renewals: counters(
+                "certificate_renewals_total",
+                "Certificates taken up while running, by outcome; the files of one that failed are not in use.",
+                &["outcome"],
+            ),
             certificate_end: add(
                 registry,
                 IntGauge::new(
@@ -84,6 +100,14 @@ impl Metrics {
         self.certificate_end.set(seconds);
     }
 
+    /// A certificate was taken up that ends then, or not.
+    pub(crate) fn renewed(&self, until: Option<i64>) {
+        if let Some(seconds) = until {
+            self.certified_until(seconds);
+        }
+        self.renewals.with_label_values(&[if until.is_some() { "ok" } else { "failed" }]).inc();
+    }
+
     /// Every series from the start, at zero: one that appears with its first event has no rate at that event.
     fn begin(&self) {
         for kind in KINDS {
@@ -92,6 +116,9 @@ impl Metrics {
         }
         for outcome in DIALED {
             self.dials.with_label_values(&[outcome]);
+        }
+        for outcome in ["ok", "failed"] {
+            self.renewals.with_label_values(&[outcome]);
         }
         for reason in REFUSED {
             self.refused.with_label_values(&[reason]);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use weft_types::{Name, Role};
+use weft_types::{Name, Role, Serial};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Scheme of the SAN URI.
@@ -63,6 +63,12 @@ pub(crate) fn end_of(der: &[u8]) -> Result<i64, NotAWeftCertificate> {
     let not = |error| NotAWeftCertificate { found: format!("not a certificate ({error})") };
     let (_, cert) = X509Certificate::from_der(der).map_err(not)?;
     Ok(cert.validity().not_after.timestamp())
+}
+
+/// A certificate's serial number; `None`: it is none that a CA may give.
+pub(crate) fn serial_of(der: &[u8]) -> Option<Serial> {
+    let (_, cert) = X509Certificate::from_der(der).ok()?;
+    Serial::from_bytes(cert.raw_serial())
 }
 
 /// What a certificate claims, for a log line about one that is not trusted.

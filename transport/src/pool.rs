@@ -6,9 +6,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use quinn::Connection;
 use tokio::sync::watch;
+use weft_transport_proto::codes;
 
 use crate::fabric::Core;
-use crate::{Target, dial};
+use crate::standing::Lifetime;
+use crate::{Identity, Target, dial};
 
 /// Targets with a connection at a time; beyond it the one that was used longest ago is let go, and ends when its last stream
 /// does. A router of the largest fleet that one metadata group serves talks to a few hundred nodes.
@@ -36,8 +38,23 @@ struct Line {
 #[derive(Debug, Clone)]
 enum Dial {
     Pending,
-    Open(Connection),
+    Open(Arc<Kept>),
     Failed(Arc<str>),
+}
+
+/// A connection for as long as somebody uses it: the pool, and every request on it. With the last of them it ends.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) connection: Connection,
+    pub(crate) lifetime: Lifetime,
+    /// What we presented on it.
+    pub(crate) presented: Arc<Identity>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.connection.close(codes::CLOSED.into(), b"not used any more");
+    }
 }
 
 impl Pool {
@@ -46,11 +63,11 @@ impl Pool {
     ///
     /// # Errors
     /// Why there is none, for a human.
-    pub(crate) async fn connection(&self, core: &Arc<Core>, to: &Target) -> Result<Connection, Arc<str>> {
+    pub(crate) async fn connection(&self, core: &Arc<Core>, to: &Target) -> Result<Arc<Kept>, Arc<str>> {
         let mut dial = self.line(core, to);
         let settled = dial.wait_for(|dial| !matches!(dial, Dial::Pending)).await;
         match settled.as_deref() {
-            Ok(Dial::Open(connection)) => Ok(connection.clone()),
+            Ok(Dial::Open(connection)) => Ok(Arc::clone(connection)),
             Ok(Dial::Failed(reason)) => Err(Arc::clone(reason)),
             Ok(Dial::Pending) | Err(_) => Err("the fabric is closed".into()),
         }
@@ -66,18 +83,18 @@ impl Pool {
         state.uses += 1;
         let used = state.uses;
         if let Some(line) = state.lines.get_mut(to)
-            && line.usable()
+            && line.usable(core)
         {
             line.used = used;
             return line.dial.clone();
         }
-        state.make_room();
+        state.make_room(core);
         let (sender, dial) = watch::channel(Dial::Pending);
         state.lines.insert(to.clone(), Line { dial: dial.clone(), used });
         let attempt = dial::dial(Arc::clone(core), to.clone());
         tokio::spawn(async move {
             let settled = match attempt.await {
-                Ok(connection) => Dial::Open(connection),
+                Ok(kept) => Dial::Open(Arc::new(kept)),
                 Err(reason) => Dial::Failed(reason.into()),
             };
             sender.send_replace(settled);
@@ -87,8 +104,8 @@ impl Pool {
 }
 
 impl State {
-    fn make_room(&mut self) {
-        self.lines.retain(|_, line| line.usable());
+    fn make_room(&mut self, core: &Core) {
+        self.lines.retain(|_, line| line.usable(core));
         while self.lines.len() >= TARGETS_MAX {
             let Some(oldest) = self.lines.iter().min_by_key(|(_, line)| line.used).map(|(to, _)| to.clone()) else {
                 return;
@@ -99,10 +116,13 @@ impl State {
 }
 
 impl Line {
-    fn usable(&self) -> bool {
+    fn usable(&self, core: &Core) -> bool {
         match &*self.dial.borrow() {
             Dial::Pending => self.dial.has_changed().is_ok(),
-            Dial::Open(connection) => connection.close_reason().is_none(),
+            Dial::Open(kept) => {
+                let current = !core.credentials.have_changed(&kept.presented) && !kept.lifetime.is_stale();
+                current && kept.connection.close_reason().is_none()
+            }
             Dial::Failed(_) => false,
         }
     }

@@ -13,8 +13,9 @@ use crate::fabric::Core;
 use crate::hello::{self, HelloError};
 use crate::metrics::Direction;
 use crate::routes::Routes;
+use crate::standing::{self, Lifetime, Proof};
 use crate::trust::{Expected, HandshakeFailure, PeerRefusal, Verifier};
-use crate::{Peer, tls};
+use crate::{Identity, Peer, peer, tls};
 
 mod answer;
 
@@ -35,8 +36,10 @@ pub(crate) fn start(core: &Arc<Core>, routes: Routes) {
         fetches: Semaphore::new(limits.fetches),
         routes,
     });
-    let verifier = Verifier::new(&core.identity, Expected::anyone(&core.identity));
-    core.endpoint.set_server_config(Some(ServerConfig::with_crypto(tls::server(&core.identity, verifier))));
+    // Never used: each connection brings its own.
+    let identity = core.credentials.identity();
+    let verifier = Verifier::new(&identity, &core.credentials, Expected::anyone(&identity));
+    core.endpoint.set_server_config(Some(ServerConfig::with_crypto(tls::server(&identity, verifier))));
     tokio::spawn(Arc::clone(&server).accept());
 }
 
@@ -76,9 +79,15 @@ impl Server {
 
     async fn connection(self: Arc<Self>, incoming: Incoming) {
         let addr = incoming.remote_address();
-        let verifier = Verifier::new(&self.core.identity, Expected::anyone(&self.core.identity));
-        match self.greet(incoming, &verifier).await {
-            Ok((connection, peer)) => Arc::new(Served { server: self, connection, peer }).serve().await,
+        let identity = self.core.credentials.identity();
+        let verifier = Verifier::new(&identity, &self.core.credentials, Expected::anyone(&identity));
+        match self.greet(incoming, &identity, &verifier).await {
+            Ok((connection, proof)) => {
+                let (core, lifetime) = (Arc::clone(&self.core), Lifetime::of(&identity, &proof));
+                let peer = proof.peer.clone();
+                tokio::spawn(standing::keep(core, connection.clone(), proof, lifetime));
+                Arc::new(Served { server: self, connection, peer }).serve().await;
+            }
             Err(HandshakeFailure::Ours(refusal)) => self.core.refusals.ours(addr, &refusal),
             Err(HandshakeFailure::Theirs(said)) => self.core.refusals.theirs(addr, &said),
             Err(HandshakeFailure::Network(reason)) => debug!(peer = %addr, reason, "a connection did not come about"),
@@ -90,9 +99,10 @@ impl Server {
     async fn greet(
         &self,
         incoming: Incoming,
+        identity: &Identity,
         verifier: &Arc<Verifier>,
-    ) -> Result<(Connection, Peer), HandshakeFailure> {
-        let mut config = ServerConfig::with_crypto(tls::server(&self.core.identity, Arc::clone(verifier)));
+    ) -> Result<(Connection, Proof), HandshakeFailure> {
+        let mut config = ServerConfig::with_crypto(tls::server(identity, Arc::clone(verifier)));
         config.transport_config(self.core.tuning.transport(incoming.remote_address().ip()));
         let failed = |error| HandshakeFailure::of(&error, verifier);
         let connection = incoming.accept_with(Arc::new(config)).map_err(failed)?.await.map_err(failed)?;
@@ -101,8 +111,8 @@ impl Server {
             HelloError::Version(error) => HandshakeFailure::Ours(PeerRefusal::Version(error)),
             HelloError::Missing(reason) => HandshakeFailure::Network(reason),
         })?;
-        let peer = proved(&connection).expect("the verifier has parsed the same certificate");
-        Ok((connection, peer))
+        let proof = proved(&connection).expect("the verifier has parsed the same certificate");
+        Ok((connection, proof))
     }
 }
 
@@ -133,7 +143,10 @@ impl Drop for Slot<'_> {
     }
 }
 
-fn proved(connection: &Connection) -> Option<Peer> {
+/// Who the other side of a connection proved to be.
+pub(crate) fn proved(connection: &Connection) -> Option<Proof> {
     let identity = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    Peer::from_certificate(identity.first()?).ok()
+    let certificate = identity.first()?;
+    let (peer, ends) = (Peer::from_certificate(certificate).ok()?, peer::end_of(certificate).ok()?);
+    Some(Proof { peer, serial: peer::serial_of(certificate)?, ends })
 }

@@ -13,13 +13,13 @@ use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use weft_transport_proto::codes;
-use weft_types::{Name, Role};
+use weft_types::{Name, Role, Serial};
 
 use crate::peer::{self, Peer};
-use crate::{Identity, Target};
+use crate::{Credentials, Identity, Target};
 
 #[cfg(test)]
 mod tests;
@@ -48,6 +48,18 @@ pub(crate) enum PeerRefusal {
         "presented {claim}, which our CA does not vouch for ({fault}); expected one of {expected}: issue it from this cluster's CA"
     )]
     Untrusted { claim: String, fault: String, expected: Expected },
+    #[error(
+        "presented {claim}, which has ended or not begun ({fault}); issue another with `weft certs issue`, and look at the clocks of both hosts"
+    )]
+    Expired { claim: String, fault: String },
+    #[error(
+        "presented the certificate {serial} of {peer}, which is revoked; issue another with `weft certs issue`, or `weft certs reinstate` it"
+    )]
+    Revoked { peer: Peer, serial: Serial },
+    #[error(
+        "presented a certificate of {peer}, and one of our two has ended since; issue others with `weft certs issue`: they are taken up as they are"
+    )]
+    Ended { peer: Peer },
     #[error("presented {found}; expected one of {expected}: issue it with `weft certs issue`")]
     Unnamed { found: String, expected: Expected },
     #[error("presented {peer}; expected {expected}: one of the two is configured for another cluster")]
@@ -74,6 +86,7 @@ pub(crate) enum HandshakeFailure {
 #[derive(Debug)]
 pub(crate) struct Verifier {
     identity: Identity,
+    credentials: Credentials,
     expected: Expected,
     refused: OnceLock<PeerRefusal>,
 }
@@ -113,6 +126,8 @@ impl PeerRefusal {
         match self {
             Self::NoCertificate { .. } => "no_certificate",
             Self::Untrusted { .. } => "untrusted",
+            Self::Expired { .. } | Self::Ended { .. } => "expired",
+            Self::Revoked { .. } => "revoked",
             Self::Unnamed { .. } => "unnamed",
             Self::Cluster { .. } => "cluster",
             Self::Role { .. } => "role",
@@ -156,21 +171,38 @@ impl HandshakeFailure {
 }
 
 impl Verifier {
-    pub(crate) fn new(identity: &Identity, expected: Expected) -> Arc<Self> {
-        Arc::new(Self { identity: identity.clone(), expected, refused: OnceLock::new() })
+    pub(crate) fn new(identity: &Identity, credentials: &Credentials, expected: Expected) -> Arc<Self> {
+        let (identity, credentials) = (identity.clone(), credentials.clone());
+        Arc::new(Self { identity, credentials, expected, refused: OnceLock::new() })
+    }
+
+    /// Whether a peer is whom we expect, and its certificate not on the deny list.
+    fn stands(&self, peer: Peer, end_entity: &CertificateDer<'_>) -> Result<(), PeerRefusal> {
+        self.expected.check(peer.clone())?;
+        match peer::serial_of(end_entity) {
+            Some(serial) if self.credentials.is_revoked(&serial) => Err(PeerRefusal::Revoked { peer, serial }),
+            Some(_) => Ok(()),
+            None => {
+                let found = "a certificate without a serial number of 1 to 20 bytes".to_owned();
+                Err(PeerRefusal::Unnamed { found, expected: self.expected.clone() })
+            }
+        }
     }
 
     /// Judges a certificate whose chain has been looked at.
     fn judge(&self, end_entity: &CertificateDer<'_>, chain: Result<(), Error>) -> Result<(), Error> {
         let expected = || self.expected.clone();
         let verdict = match chain {
+            Err(fault) if is_about_time(&fault) => {
+                Err(PeerRefusal::Expired { claim: peer::claim(end_entity), fault: fault.to_string() })
+            }
             Err(fault) => Err(PeerRefusal::Untrusted {
                 claim: peer::claim(end_entity),
                 fault: fault.to_string(),
                 expected: expected(),
             }),
             Ok(()) => match Peer::from_certificate(end_entity) {
-                Ok(peer) => self.expected.check(peer),
+                Ok(peer) => self.stands(peer, end_entity),
                 Err(not) => Err(PeerRefusal::Unnamed { found: not.found, expected: expected() }),
             },
         };
@@ -179,6 +211,13 @@ impl Verifier {
             Error::Other(OtherError(Arc::new(refusal)))
         })
     }
+}
+
+/// A chain that is good at another time.
+fn is_about_time(fault: &Error) -> bool {
+    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    let Error::InvalidCertificate(fault) = fault else { return false };
+    matches!(fault, Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. })
 }
 
 impl ServerCertVerifier for Verifier {

@@ -9,6 +9,8 @@ mod world;
 mod blocks;
 #[path = "fabric/calls.rs"]
 mod calls;
+#[path = "fabric/credentials.rs"]
+mod credentials;
 #[path = "fabric/deaths.rs"]
 mod deaths;
 #[path = "fabric/subscriptions.rs"]

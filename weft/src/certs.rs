@@ -4,11 +4,14 @@ mod revoke;
 mod secret;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use weft_service::certs::Ca;
 use weft_types::{Name, Role};
 
 use crate::cluster::OperatorArgs;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Makes the cluster's CA and certificates.
 #[derive(Debug, clap::Subcommand)]
@@ -39,6 +42,9 @@ pub(crate) enum CertsCommand {
         /// Days it is valid.
         #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
         days: u32,
+        /// How long it is valid, such as 24h, in place of days: for those who renew it on a timer.
+        #[arg(long, value_parser = humantime::parse_duration, conflicts_with = "days")]
+        valid: Option<Duration>,
     },
     /// Inside a Kubernetes pod: make a CA and keep it in a new Secret. One that is there already stays as it is.
     Secret(secret::SecretArgs),
@@ -59,18 +65,17 @@ pub(crate) async fn run(command: &CertsCommand) -> anyhow::Result<()> {
             println!("CA of cluster '{cluster}': {} and {}", cert.display(), key.display());
             println!("Next: weft certs issue --dir {} --role metadata --name 1", dir.display());
         }
-        CertsCommand::Issue { dir, out, role, name, days } => {
+        CertsCommand::Issue { dir, out, role, name, days, valid } => {
             let ca = Ca::load(dir)?;
-            let files = ca.issue_to(out.as_ref().unwrap_or(dir), role.as_str(), name.as_str(), *days)?;
+            let shown =
+                valid.map_or_else(|| format!("{days} days"), |valid| humantime::format_duration(valid).to_string());
+            let valid = valid.unwrap_or(DAY * *days);
+            let files = ca.issue_to_for(out.as_ref().unwrap_or(dir), role.as_str(), name.as_str(), valid)?;
             let trusted = match out {
                 Some(out) => ca.publish_to(out)?,
                 None => Ca::files(dir).0,
             };
-            println!(
-                "weft://{}/{role}/{name} for {days} days, serial {}:",
-                ca.cluster(),
-                revoke::serial_in(&files.cert)?
-            );
+            println!("weft://{}/{role}/{name} for {shown}, serial {}:", ca.cluster(), revoke::serial_in(&files.cert)?);
             println!(
                 "cert = \"{}\"\nkey = \"{}\"\nca = \"{}\"",
                 files.cert.display(),

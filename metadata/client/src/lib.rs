@@ -16,6 +16,7 @@ mod error;
 mod follower;
 mod group;
 mod metrics;
+mod revocations;
 mod view;
 
 pub use accounts::Accounts;

@@ -2,11 +2,12 @@
 //!
 //! Blocks are read in the index itself, beside the entry that is being applied; all else is as the last entry left it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use weft_index::{IndexReader, Match};
 use weft_metadata_state::Limits;
-use weft_types::{IndexKey, LogTime, Roster};
+use weft_types::{IndexKey, LogTime, Roster, Serial};
 
 use super::State;
 
@@ -18,22 +19,37 @@ pub(crate) struct Glance {
     /// Latest stamp.
     pub(crate) log_time: LogTime,
     pub(crate) roster: Arc<Roster>,
+    /// Certificates on the deny list.
+    pub(crate) revoked: Arc<BTreeSet<Serial>>,
     blocks: IndexReader,
     pub(crate) limits: Limits,
     pub(crate) sweep_due: bool,
 }
 
 impl Glance {
-    /// The roster has not changed since `roster`.
-    pub(super) fn of(state: &State, roster: Arc<Roster>) -> Arc<Self> {
-        let State { directory, .. } = state;
-        let (log_time, limits, sweep_due) = (directory.log_time(), directory.limits(), directory.sweep_due());
-        Arc::new(Self { index: state.index(), log_time, roster, blocks: directory.reader(), limits, sweep_due })
+    /// Nothing but blocks has changed since `before`.
+    pub(super) fn after(before: &Self, state: &State) -> Arc<Self> {
+        Self::of(state, Arc::clone(&before.roster), Arc::clone(&before.revoked))
     }
 
-    /// The roster may have changed.
+    fn of(state: &State, roster: Arc<Roster>, revoked: Arc<BTreeSet<Serial>>) -> Arc<Self> {
+        let State { directory, .. } = state;
+        let (log_time, limits, sweep_due) = (directory.log_time(), directory.limits(), directory.sweep_due());
+        Arc::new(Self {
+            index: state.index(),
+            log_time,
+            roster,
+            revoked,
+            blocks: directory.reader(),
+            limits,
+            sweep_due,
+        })
+    }
+
+    /// Anything may have changed.
     pub(super) fn anew(state: &State) -> Arc<Self> {
-        Self::of(state, Arc::new(state.directory.roster().clone()))
+        let revoked = state.directory.accounts().revoked().keys().cloned().collect();
+        Self::of(state, Arc::new(state.directory.roster().clone()), Arc::new(revoked))
     }
 }
 

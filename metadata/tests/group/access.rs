@@ -1,11 +1,12 @@
 //! Who may do what, and what a member refuses to start with.
 
 use weft_metadata::{BindError, Metadata, StoreError};
-use weft_metadata_proto::v1::{JoinRequest, LookupRequest, Reply, ReportRequest, method};
+use weft_metadata_proto::v1::{JoinRequest, LookupRequest, OperateRequest, Reply, ReportRequest, method};
+use weft_service::certs::serial_of;
 use weft_service::telemetry::Telemetry;
 use weft_transport::{CallError, RefusalCode};
 use weft_types::rpc::Method;
-use weft_types::{Role, ShardId};
+use weft_types::{Operated, OperatorAction, RequestId, Role, Serial, ShardId};
 
 use crate::cluster::{Caller, Cluster, SHARD, key, node, stored};
 
@@ -85,6 +86,38 @@ async fn a_follower_says_where_the_leader_is() {
         panic!("a follower joined a node, or knows no leader");
     };
     assert_eq!(addr, one.target(leader).addr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_member_refuses_a_certificate_once_the_group_has_revoked_it() {
+    let cluster = Cluster::start(|_| {}).await;
+    let leader = cluster.leader().await;
+    let (stolen, pem) = cluster.caller_with_certificate(Role::Node, "n1");
+    let other = cluster.caller(Role::Node, "n2");
+    let lookup = LookupRequest { shard: SHARD, prefix: vec![key(1)] };
+    for member in 1..=3 {
+        stolen.call::<method::Lookup>(member, &lookup).await.unwrap();
+    }
+    let serial = Serial::from_bytes(&serial_of(&pem).unwrap()).unwrap();
+    let admin = cluster.caller(Role::Admin, "operator");
+    let operate = |number, action| OperateRequest { shard: SHARD, request: RequestId::new(number), action };
+    let revoke = OperatorAction::Revoke { serial: serial.clone(), reason: "stolen".to_owned() };
+    let begun = admin.ask::<method::Operate, _>(&operate(1, revoke)).await;
+    assert_eq!(begun, Operated::Done);
+    // The leader has applied it: it has to cut the connection by itself, the others as they apply it.
+    for member in [leader, 1, 2, 3] {
+        cluster
+            .wait_until(member, |cluster| {
+                cluster.labelled(member, "weft_transport_refused_peers_total", "revoked") >= 1.0
+            })
+            .await;
+        let refused = stolen.call::<method::Lookup>(member, &lookup).await.unwrap_err();
+        assert!(refused.to_string().contains("revoked"), "{refused}");
+        other.call::<method::Lookup>(member, &lookup).await.unwrap();
+    }
+    admin.ask::<method::Operate, _>(&operate(2, OperatorAction::Reinstate { serial })).await;
+    let leader = cluster.leader().await;
+    stolen.call::<method::Lookup>(leader, &lookup).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -199,12 +199,26 @@ impl Cluster {
         tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("member {member} never got there"));
     }
 
+    /// Value of a counter's series with this label.
+    pub(crate) fn labelled(&self, member: u64, name: &str, label: &str) -> f64 {
+        let families = self.running[&member].telemetry.registry.gather();
+        let family = families.iter().find(|family| family.name() == name).unwrap_or_else(|| panic!("no metric {name}"));
+        let named = |metric: &&prometheus::proto::Metric| metric.get_label().iter().any(|pair| pair.value() == label);
+        family.get_metric().iter().filter(named).map(|metric| metric.get_counter().get_value()).sum()
+    }
+
     pub(crate) fn caller(&self, role: Role, name: &str) -> Caller {
+        self.caller_with_certificate(role, name).0
+    }
+
+    /// A caller, and its certificate in PEM.
+    pub(crate) fn caller_with_certificate(&self, role: Role, name: &str) -> (Caller, String) {
         let pem = self.identity(role, name).read().unwrap();
         let identity = Identity::from_pem(&pem.cert, &pem.key, &pem.ca).unwrap();
         let metrics = Metrics::register(&prometheus::Registry::new());
         let fabric = Fabric::bind("127.0.0.1:0".parse().unwrap(), Profile::Control, &identity, metrics).unwrap();
-        Caller { fabric, addrs: self.addrs.clone(), alive: self.alive.clone(), leader: Arc::new(AtomicU64::new(1)) }
+        let (addrs, alive, leader) = (self.addrs.clone(), self.alive.clone(), Arc::new(AtomicU64::new(1)));
+        (Caller { fabric, addrs, alive, leader }, pem.cert)
     }
 
     /// The member that leads, once there is one that a majority follows.

@@ -117,7 +117,8 @@ impl Outcome {
 
 fn fabric(identity: &Identity, versions: VersionRange, registry: &Registry) -> Fabric {
     let addr = "127.0.0.1:0".parse().unwrap();
-    Fabric::bind_speaking(versions, addr, Profile::Control.into(), identity, Metrics::register(registry)).unwrap()
+    Fabric::bind_speaking(versions, addr, Profile::Control.into(), identity.into(), Metrics::register(registry))
+        .unwrap()
 }
 
 async fn call_speaking(

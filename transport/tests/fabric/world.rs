@@ -9,7 +9,7 @@ use prometheus::Registry;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use weft_service::certs::{Ca, Issued};
-use weft_transport::{Fabric, Identity, Metrics, Target, Tuning};
+use weft_transport::{Credentials, Fabric, Identity, Metrics, Profile, Target, Tuning};
 use weft_types::rpc::Method;
 use weft_types::{Role, control_message};
 
@@ -37,6 +37,14 @@ pub(crate) struct Peer {
 
 pub(crate) fn bind(identity: &Identity, tuning: impl Into<Tuning>) -> Peer {
     bind_at(loopback(), identity, tuning)
+}
+
+/// A fabric whose credentials may change.
+pub(crate) fn bind_with(credentials: &Credentials, identity: &Identity) -> Peer {
+    let registry = Registry::new();
+    let metrics = Metrics::register(&registry);
+    let fabric = Fabric::bind(loopback(), Profile::Control, credentials, metrics.clone()).unwrap();
+    Peer { fabric, registry, role: identity.me.role, name: identity.me.name.to_string() }
 }
 
 pub(crate) fn bind_at(addr: SocketAddr, identity: &Identity, tuning: impl Into<Tuning>) -> Peer {
