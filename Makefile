@@ -3,9 +3,8 @@
 CARGO ?= cargo
 # A workload to replay instead of the built-in one: make up TRACE=conversation.jsonl.zst
 TRACE ?=
-# Seeds of `make sim`, and the first of them; or one seed to replay, and how many steps of its history: make sim SEED=17 STEPS=40
+# Seeds of `make sim`; or one seed to replay, and how many steps of its history: make sim SEED=17 STEPS=40
 SEEDS ?= 5000
-FROM ?= 0
 SEED ?=
 STEPS ?=
 # Anything else for `weft up`: make up ARGS='--requests 500 --speed 2'
@@ -28,20 +27,22 @@ test: setup ## every test: values, worlds, real processes on loopback
 	$(CARGO) build --locked -p weft -p weft-kv-native
 	$(CARGO) test --locked --workspace
 
-engines: setup wheel ## real engines with weft, on a CPU: installs a vLLM (2.6 GB), checks the Python code
+engines: setup wheel ## real engines with weft, on a CPU: installs vLLM and SGLang (4 GB), checks the Python code
 	$(CARGO) build --locked -p weft -p weft-kv-native
 	$(ENGINES)/venv/bin/pip install --quiet --no-deps --force-reinstall $(ENGINES)/wheel/weft_kv-*.whl
 	cd connectors && $(abspath $(ENGINES))/venv/bin/ruff check . ../tests/engines && $(abspath $(ENGINES))/venv/bin/ruff format --check . ../tests/engines && $(abspath $(ENGINES))/venv/bin/mypy
-	ENGINES_WEFT=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/weft $(ENGINES)/venv/bin/python -m unittest discover -v -s tests/engines
+	PATH=$(abspath $(ENGINES))/venv/bin:$$PATH ENGINES_WEFT=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/weft $(ENGINES)/venv/bin/python -m unittest discover -v -s tests/engines
 
 wheel: setup ## the Python wheel, into target/engines/wheel
 	@python3 -c 'import ensurepip' 2>/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv; }
+	@# SGLang compiles its hash function when it starts.
+	@command -v g++ >/dev/null && [ -e /usr/include/openssl/sha.h ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq g++ libssl-dev; }
 	tests/engines/install.sh $(ENGINES)/venv
 	rm -rf $(ENGINES)/wheel
 	cd connectors && $(abspath $(ENGINES))/venv/bin/maturin build --release --locked --out $(abspath $(ENGINES))/wheel
 
-sim: setup ## the simulation, with thousands of seeds (SEEDS=…, FROM=…), or one replayed (SEED=…)
-	$(if $(SEED),SEED=$(SEED) $(if $(STEPS),STEPS=$(STEPS)),SEEDS=$(SEEDS) FROM=$(FROM)) $(CARGO) test --locked --workspace --test seeds -- --nocapture
+sim: setup ## the simulation, with thousands of seeds (SEEDS=…), or one replayed (SEED=…)
+	$(if $(SEED),SEED=$(SEED) $(if $(STEPS),STEPS=$(STEPS)),SEEDS=$(SEEDS)) $(CARGO) test --locked --workspace --test seeds -- --nocapture
 
 verify: setup ## what a reviewer checks first; writes nothing
 	$(CARGO) fmt --all --check

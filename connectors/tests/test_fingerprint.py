@@ -70,6 +70,18 @@ class Fingerprint(unittest.TestCase):
             with self.assertRaisesRegex(fingerprint.FingerprintError, "no safetensors file"):
                 fingerprint.of_folder(str(self.root / "none"))
 
+    def test_a_model_is_its_weights_and_its_configuration(self):
+        def of_model(**config) -> str:
+            (self.root / "one" / "config.json").write_text(json.dumps(config))
+            return fingerprint.of_model(str(self.root / "one"))
+
+        digest = of_model(rope_theta=1, transformers_version="1")
+        self.assertEqual(of_model(transformers_version="2", rope_theta=1), digest)
+        self.assertNotEqual(of_model(rope_theta=2), digest)
+        self.tensors["a"] = os.urandom(5000)
+        write(self.root / "one", self.tensors)
+        self.assertNotEqual(of_model(rope_theta=1), digest)
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -54,6 +54,28 @@ def _of_files(files: tuple[tuple[str, int, int], ...]) -> str:
     return digest.hexdigest()[:32]
 
 
+def of_model(name: str, revision: str | None = None) -> str:
+    """Digest of a model as an engine names it, a folder or a name on the hub: its weights and its configuration."""
+    folder = folder_of(name, revision)
+    config = Path(folder, "config.json")
+    described = json.loads(config.read_text()) if config.is_file() else {}
+    described.pop("transformers_version", None)
+    return of_text(f"{of_folder(folder)} {json.dumps(described, sort_keys=True)}")
+
+
+def folder_of(name: str, revision: str | None = None) -> str:
+    """Return where the weights of a model lie on this machine."""
+    if Path(name).is_dir():
+        return name
+    try:
+        from huggingface_hub import snapshot_download  # noqa: PLC0415 - not every engine has it
+
+        return str(snapshot_download(name, revision=revision, local_files_only=True))
+    except Exception as error:
+        message = f"where the weights of '{name}' lie is not known ({error}): set 'revision' to a digest of the weights"
+        raise FingerprintError(message) from error
+
+
 def of_text(text: str) -> str:
     """Digest of a configuration, as 32 hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,6 +1,8 @@
 """A real vLLM that does as it is told, line by line: JSON in, JSON out.
 
-    python engine.py MODEL [CONNECTOR-SETTINGS]
+    python engine.py MODEL [SETTINGS]
+
+`SETTINGS` are vLLM's, besides those here (`processes.connector` and `processes.tier` make some).
 
 `{"generate": [prompt, …], "tokens": n, "salt": s, "pause": k}` answers with the tokens of each prompt, how many of the prompt
 were cached, and the seconds to the first token; after `k` steps it says `{"paused": k}` and goes on at the next line.
@@ -33,16 +35,7 @@ def say(what) -> None:
     print(json.dumps(what), file=OUT, flush=True)
 
 
-def start(model: str, connector: str | None) -> LLM:
-    weft = {}
-    if connector:
-        weft["kv_transfer_config"] = {
-            "kv_connector": "WeftConnector",
-            "kv_connector_module_path": "weft_kv.vllm",
-            "kv_role": "kv_both",
-            "kv_load_failure_policy": "recompute",
-            "kv_connector_extra_config": json.loads(connector),
-        }
+def start(model: str, settings: dict) -> LLM:
     return LLM(
         model=model,
         dtype="bfloat16",
@@ -51,7 +44,7 @@ def start(model: str, connector: str | None) -> LLM:
         block_size=32,
         enable_prefix_caching=True,
         num_gpu_blocks_override=96,
-        **weft,
+        **settings,
     )
 
 
@@ -117,23 +110,28 @@ def generate(llm: LLM, order: dict) -> dict:
     return {"results": results, "seconds": time.perf_counter() - begun}
 
 
-def counts() -> dict:
-    from vllm.distributed.kv_transfer import get_kv_transfer_group  # noqa: PLC0415
+def counts(llm: LLM) -> dict:
+    connector = llm.llm_engine.engine_core.engine_core.scheduler.connector
+    if type(connector).__name__ == "WeftConnector":
+        from vllm.distributed.kv_transfer import get_kv_transfer_group  # noqa: PLC0415
 
-    connector = get_kv_transfer_group()
-    attachment = connector._attachment  # noqa: SLF001
-    return connector.counts | {"attached": attachment is not None and attachment.client.attached}
+        # What the worker's half counts, and the scheduler's half knows.
+        done, attachment = get_kv_transfer_group().counts, connector._attachment  # noqa: SLF001
+    else:
+        (tier,) = connector.connector_scheduler.manager.secondary_tiers
+        done, attachment = dict(tier.counts), tier._rows and tier._rows.attachment  # noqa: SLF001
+    return done | {"attached": attachment is not None and attachment.client.attached}
 
 
 def main() -> None:
-    llm = start(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)
+    llm = start(sys.argv[1], json.loads(sys.argv[2]) if len(sys.argv) > 2 else {})
     say({"ready": True})
     for line in sys.stdin:
         order = json.loads(line)
         if "generate" in order:
             say(generate(llm, order))
         elif order.get("counts"):
-            say(counts())
+            say(counts(llm))
 
 
 if __name__ == "__main__":

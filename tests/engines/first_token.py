@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import tiny_model
-from processes import Cluster, Engine, await_that
+from processes import Cluster, Engine, await_that, connector
 
 PROMPTS = 40
 WARM_UP = 3
@@ -46,7 +46,7 @@ def main() -> None:
         try:
             for name, node in (("plain", None), ("one", 1), ("two", 2)):
                 settings = {"socket": cluster.socket(node), "endpoint": name, "url": "http://127.0.0.1:1", "model": "m"}
-                engines.append(Engine(root / "model", root / f"{name}.log", settings if node else None))
+                engines.append(Engine(root / "model", root / f"{name}.log", connector(settings) if node else None))
             plain, one, two = engines
             for engine in engines:
                 engine.ready()

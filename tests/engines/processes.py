@@ -23,6 +23,37 @@ def await_that(what: str, probe):
     raise AssertionError(f"'{what}' did not come true within {PATIENCE:.0f} s")
 
 
+def connector(settings: dict) -> dict:
+    """Settings of a vLLM with weft's connector."""
+    return {
+        "kv_transfer_config": {
+            "kv_connector": "WeftConnector",
+            "kv_connector_module_path": "weft_kv.vllm",
+            "kv_role": "kv_both",
+            "kv_load_failure_policy": "recompute",
+            "kv_connector_extra_config": settings,
+        }
+    }
+
+
+def tier(settings: dict) -> dict:
+    """Settings of a vLLM with its own offloading, and weft as a tier below it."""
+    extra = {
+        # As TieringOffloadingSpec, which copies on GPUs only.
+        "spec_name": "CpuTieringSpec",
+        "spec_module_path": "cpu_tiering",
+        "cpu_bytes_to_use": 4 << 20,
+        "secondary_tiers": [{"type": "WeftTier", "module_path": "weft_kv.vllm.tier", **settings}],
+    }
+    return {
+        "kv_transfer_config": {
+            "kv_connector": "OffloadingConnector",
+            "kv_role": "kv_both",
+            "kv_connector_extra_config": extra,
+        }
+    }
+
+
 class Cluster:
     """Three metadata members, two nodes, a router and simulated engines, on a loopback subnet of their own."""
 
@@ -41,6 +72,9 @@ class Cluster:
     def _serves(self) -> bool:
         assert self._up.poll() is None, self._log.read_text()
         return "Ctrl-C" in self._log.read_text()
+
+    def address(self, node: int) -> str:
+        return f"{self.subnet}.{20 + node}"
 
     def socket(self, node: int) -> str:
         return str(self.state / f"data/node-{node}/socket/engine.sock")
@@ -62,9 +96,22 @@ class Cluster:
             config = str(self.state / f"config/node-{node}.toml")
             self._strays.append(subprocess.Popen([self.weft, "node", "--config", config], stdout=log, stderr=log))
 
+    def configure(self, node: int, toml: str) -> None:
+        """Start a node daemon again with more configuration."""
+        with (self.state / f"config/node-{node}.toml").open("a") as config:
+            config.write(f"\n{toml}\n")
+        self.kill(node)
+        self.start_again(node)
+
+    def on_device(self, endpoint: str) -> int:
+        """Blocks that the directory lists in an endpoint's device memory, as a router is told; 0 for one that is not listed."""
+        with urllib.request.urlopen(f"http://{self.subnet}.31:7421/console/state", timeout=5) as answer:
+            listed = json.load(answer)["fabric"]["endpoints"]
+        return listed.get(endpoint, {}).get("blocks") or 0
+
     def metric(self, node: int, name: str) -> float:
         """A counter of a node daemon, over all its labels."""
-        with urllib.request.urlopen(f"http://{self.subnet}.{20 + node}:7411/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{self.address(node)}:7411/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
@@ -83,8 +130,8 @@ class Cluster:
 class Engine:
     """A vLLM in a process of its own."""
 
-    def __init__(self, model: Path, log: Path, settings: dict | None = None) -> None:
-        args = [sys.executable, str(HERE / "engine.py"), str(model)]
+    def __init__(self, model: Path, log: Path, settings: dict | None = None, script: str = "engine.py") -> None:
+        args = [sys.executable, str(HERE / script), str(model)]
         args += [json.dumps(settings)] if settings else []
         self._log = log
         with log.open("w") as stderr:
@@ -113,6 +160,8 @@ class Engine:
         return self.ask({"generate": prompts, "tokens": 40} | order)["results"]
 
     def stop(self) -> None:
+        if self._process.stdin.closed:
+            return
         self._process.stdin.close()
         try:
             self._process.wait(PATIENCE)

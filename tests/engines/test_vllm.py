@@ -11,7 +11,7 @@ import unittest
 from pathlib import Path
 
 import tiny_model
-from processes import Cluster, Engine, await_that
+from processes import Cluster, Engine, await_that, connector
 
 LONG = "A prefix is the run of block hashes from token 0. "
 PROMPTS = [LONG * 6 + "First.", "Any doubt is a miss. " * 14 + "Second."]
@@ -40,7 +40,7 @@ class Vllm(unittest.TestCase):
         engines = []
         for name, node in (("plain", None), ("one", 1), ("two", 2)):
             settings = {"socket": cls.cluster.socket(node), "endpoint": name, "url": "http://127.0.0.1:1", "model": "tiny"}
-            engines.append(Engine(root / "model", root / f"{name}.log", settings | DEADLINES if node else None))
+            engines.append(Engine(root / "model", root / f"{name}.log", connector(settings | DEADLINES) if node else None))
             cls.addClassCleanup(engines[-1].stop)
         cls.plain, cls.one, cls.two = engines
         for engine in engines:

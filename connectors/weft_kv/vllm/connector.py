@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1, KVConnectorRole, SupportsHMA
 
 from weft_kv.attachment import attach
+from weft_kv.fingerprint import FingerprintError
 from weft_kv.settings import Settings
 from weft_kv.vllm.contract import UnsupportedError, derive
 from weft_kv.vllm.orders import Orders
@@ -66,7 +67,7 @@ class WeftConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]  # v
         self._worker: WorkerHalf | None = None
         try:
             self._begin(vllm_config, role, kv_cache_config)
-        except UnsupportedError as error:
+        except (UnsupportedError, FingerprintError) as error:
             logger.warning("weft stays out of this engine: %s", error)
         except Exception:
             logger.exception("weft stays out of this engine")

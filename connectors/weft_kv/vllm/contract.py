@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from vllm.v1.kv_cache_interface import AttentionSpec, FullAttentionSpec
 
-from weft_kv import fingerprint
+from weft_kv import fingerprint, kernels
 from weft_kv._native import Contract
 
 if TYPE_CHECKING:
@@ -119,27 +118,14 @@ def _layout(config: VllmConfig, spec: AttentionSpec, shape: Shape) -> str:
         "tp1",
     ]
     if config.device_config.device_type == "cpu":
-        amx = "+amx" if torch.cpu._is_amx_tile_supported() else ""  # noqa: SLF001 - as vLLM asks
-        parts.append(f"cpu-{torch.backends.cpu.get_cpu_capability().lower()}{amx}")
+        parts.append(kernels.of_cpu())
     return ":".join(parts)
 
 
 def _revision(config: VllmConfig) -> str:
     model = config.model_config
-    folder = Path(model.model)
-    if not folder.is_dir():
-        folder = _cached(model.model, model.revision)
+    folder = fingerprint.folder_of(model.model, model.revision)
     described = model.hf_config.to_dict()
     for name in ("_name_or_path", "transformers_version"):
         described.pop(name, None)
-    return fingerprint.of_text(f"{fingerprint.of_folder(str(folder))} {sorted(described.items(), key=str)!r}")
-
-
-def _cached(name: str, revision: str | None) -> Path:
-    try:
-        from huggingface_hub import snapshot_download  # noqa: PLC0415 - not every engine has it
-
-        return Path(snapshot_download(name, revision=revision, local_files_only=True))
-    except Exception as error:
-        message = f"where the weights of '{name}' lie is not known ({error}): set 'revision' to a digest of the weights"
-        raise UnsupportedError(message) from error
+    return fingerprint.of_text(f"{fingerprint.of_folder(folder)} {sorted(described.items(), key=str)!r}")

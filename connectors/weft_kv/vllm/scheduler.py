@@ -30,9 +30,10 @@ logger = logging.getLogger("vllm.weft")
 EARLY_LOOKUPS_MAX = 64
 """Lookups that are begun when a request arrives: what is pinned for requests in a long queue should not fill the arena."""
 
-FIRST_WAIT = 0.001
+PATIENCE = 0.001
 """Seconds of patience with a lookup that was just begun: a node answers from its memory in a fifth of that, and to come back in
-the next step costs more."""
+the next step costs more. While no request runs, once in each step: the engine would ask again and again, on a core that whoever
+has to answer may need."""
 
 PINNED_SECONDS_MAX = 10.0
 """A request that waits longer than this for room looks up again when its turn comes."""
@@ -51,7 +52,7 @@ class _Asked:
 class _Tracked:
     """A request, and how far weft is with it."""
 
-    __slots__ = ("asked", "local", "ordered", "prefix", "saved")
+    __slots__ = ("asked", "local", "ordered", "prefix", "running", "saved")
 
     def __init__(self, prefix: Prefix) -> None:
         self.prefix = prefix
@@ -60,6 +61,8 @@ class _Tracked:
         """Tokens the engine had by itself when it asked last."""
         self.saved = 0
         """Leading blocks that the node has, or that were ordered to be saved."""
+        self.running = False
+        """The engine has blocks for it."""
         self.ordered = False
         """Saves were ordered: its blocks are freed when the worker is through with them."""
 
@@ -81,6 +84,8 @@ class SchedulerHalf:
         self._requests: dict[str, _Tracked] = {}
         self._orders = Orders()
         self._off = False
+        self._waited = False
+        """For a lookup, in this step."""
 
     def on_new_request(self, request: Request) -> None:
         """A request arrives."""
@@ -115,6 +120,7 @@ class SchedulerHalf:
         tracked = self._requests.get(request.request_id)
         if tracked is None:
             return
+        tracked.running = True
         asked, tracked.asked = tracked.asked, None
         if asked is None:
             return
@@ -137,6 +143,7 @@ class SchedulerHalf:
     def promised(self, step: SchedulerOutput) -> Orders:
         """What has to be done in this step: the loads that the scheduler counts on."""
         orders, self._orders = self._orders, Orders()
+        self._waited = False
         orders.preempted = list(step.preempted_req_ids or ())
         return orders
 
@@ -189,12 +196,11 @@ class SchedulerHalf:
             lookup = self._attachment.client.lookup(tracked.prefix.first(blocks), self._settings.load_deadline)
             tracked.asked = _Asked(lookup, time.monotonic())
 
-    @staticmethod
-    def _answered(asked: _Asked) -> bool:
-        if asked.waited:
+    def _answered(self, asked: _Asked) -> bool:
+        if asked.waited and (self._waited or any(tracked.running for tracked in self._requests.values())):
             return False
-        asked.waited = True
-        return asked.lookup.wait(FIRST_WAIT)
+        asked.waited = self._waited = True
+        return asked.lookup.wait(PATIENCE)
 
     def _save(self, step: SchedulerOutput, request_id: str, computed: int, scheduled: int) -> SaveOrder | None:
         tracked = self._requests.get(request_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter, deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,9 @@ logger = logging.getLogger("vllm.weft")
 
 JOBS_MAX = 256
 """Saves that may wait. One beyond is dropped: it is a miss some day, and the engine does not wait."""
+
+SAVE_AFTER = 0.01
+"""Seconds after a step's last layer before what it computed is saved: its tokens are sampled and sent first."""
 
 STOP_SECONDS = 5.0
 """Longest wait, when the engine ends, for a thread to finish the job it has."""
@@ -74,7 +78,7 @@ class WorkerHalf:
         for order in orders:
             with self._lock:
                 self._saving[order.request_id] += 1
-            if self._saver is None or not self._saver.put(partial(self._save, order, ready), order.request_id):
+            if self._saver is None or not self._saver.put(partial(self._save, order, ready), order.request_id, SAVE_AFTER):
                 self.counts["dropped"] += len(order.hashes)
                 self._saved(order.request_id)
 
@@ -158,7 +162,7 @@ class _Thread:
     """A thread that does one job after the other, in a context of its own."""
 
     def __init__(self, name: str, context: Callable[[], AbstractContextManager[Any]]) -> None:
-        self._jobs: deque[tuple[str, Callable[[], None]]] = deque()
+        self._jobs: deque[tuple[str, Callable[[], None], float]] = deque()
         self._running: str | None = None
         self._stopped = False
         self._changed = threading.Condition()
@@ -166,19 +170,19 @@ class _Thread:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def put(self, job: Callable[[], None], of: str) -> bool:
-        """Have it done for a request; ``False`` when too much waits already."""
+    def put(self, job: Callable[[], None], of: str, after: float = 0.0) -> bool:
+        """Have it done for a request, in so many seconds at the earliest; ``False`` when too much waits already."""
         with self._changed:
             if self._stopped or len(self._jobs) >= JOBS_MAX:
                 return False
-            self._jobs.append((of, job))
+            self._jobs.append((of, job, time.monotonic() + after))
             self._changed.notify_all()
             return True
 
     def drop(self, whose: set[str]) -> list[str]:
         """Take back the jobs of these that wait, and wait for the one that runs. Whose were taken back."""
         with self._changed:
-            dropped = [of for of, _ in self._jobs if of in whose]
+            dropped = [of for of, _, _ in self._jobs if of in whose]
             self._jobs = deque(job for job in self._jobs if job[0] not in whose)
             self._changed.wait_for(lambda: self._running not in whose)
         return dropped
@@ -198,7 +202,11 @@ class _Thread:
                     self._changed.wait_for(lambda: self._jobs or self._stopped)
                     if self._stopped:
                         return
-                    self._running, job = self._jobs.popleft()
+                    early = self._jobs[0][2] - time.monotonic()
+                    if early > 0:
+                        self._changed.wait(early)
+                        continue
+                    self._running, job, _ = self._jobs.popleft()
                 try:
                     job()
                 finally:
