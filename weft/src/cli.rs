@@ -2,6 +2,7 @@
 
 use weft_service::run::RoleArgs;
 
+use crate::audit::AuditCommand;
 use crate::bench::BenchArgs;
 use crate::certs::CertsCommand;
 use crate::clear::ClearArgs;
@@ -59,6 +60,12 @@ pub(crate) enum Command {
     Unpin(UnpinArgs),
     /// Have nodes drop blocks: all, those of a node or a model, or those of a prompt. What is pinned stays.
     Clear(ClearArgs),
+    /// Try on a running cluster what is promised of it.
+    Audit {
+        /// What.
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Measure, against a limit measured in the same run.
     Bench(BenchArgs),
     /// Make directories and give them to a user: for an init container that runs as root, before a daemon that does not.

@@ -130,7 +130,7 @@ impl ClusterArgs {
 }
 
 /// An address of our own from which `peer` can be reached.
-fn unspecified(peer: SocketAddr) -> SocketAddr {
+pub(crate) fn unspecified(peer: SocketAddr) -> SocketAddr {
     match peer {
         SocketAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
         SocketAddr::V6(_) => SocketAddr::from(([0u16; 8], 0)),

@@ -1,6 +1,7 @@
 //! The one binary: every process of a deployment is one of its subcommands.
 #![expect(clippy::print_stdout, reason = "a command line answers on standard output")]
 
+mod audit;
 mod bench;
 mod certs;
 mod clear;
@@ -76,6 +77,7 @@ async fn main() -> ExitCode {
             })
             .await
         }
+        Command::Audit { command } => exit_code(audit::run(&command).await),
         Command::Bench(args) => exit_code(bench::run(args).await),
         Command::Up(args) => exit_code(up::run(args).await),
         Command::Status(args) => exit_code(status::run(&args).await),

@@ -169,6 +169,19 @@ pub(crate) fn routers(state: &std::path::Path) -> anyhow::Result<Vec<std::net::S
     running(state)?.values().filter(|entry| entry.role == "router").map(admin).collect()
 }
 
+/// Where clients reach the router of the `weft up` that runs in `state`.
+pub(crate) fn router_url(state: &std::path::Path) -> anyhow::Result<String> {
+    let running = running(state)?;
+    let router = running.values().find(|entry| entry.role == "router").context("it has no router")?;
+    let config: toml::Table = std::fs::read_to_string(&router.config)?.parse()?;
+    Ok(format!("http://{}", config.get("http").and_then(toml::Value::as_str).context("it has no clients' address")?))
+}
+
+/// Folder of its CA.
+pub(crate) fn ca(state: &std::path::Path) -> PathBuf {
+    Plan::certs_of(state)
+}
+
 /// Fabric addresses of the metadata members of the `weft up` that runs in `state`.
 pub(crate) fn members(state: &std::path::Path) -> anyhow::Result<Vec<std::net::SocketAddr>> {
     let registry = running(state)?;

@@ -9,7 +9,7 @@
 //! `think_ms` after the last answer.
 
 pub(crate) mod args;
-mod client;
+pub(crate) mod client;
 pub(crate) mod report;
 mod workload;
 

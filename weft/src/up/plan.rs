@@ -111,7 +111,12 @@ impl Plan {
 
     /// Folder of CA and certificates.
     fn certs(&self) -> PathBuf {
-        self.state.join("certs")
+        Self::certs_of(&self.state)
+    }
+
+    /// The same, of whatever runs in `state`.
+    pub(crate) fn certs_of(state: &Path) -> PathBuf {
+        state.join("certs")
     }
 
     /// Folder of what the processes keep; it is emptied at every start.

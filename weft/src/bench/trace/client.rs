@@ -17,6 +17,8 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 use weft_engine_sim::WeftUsage;
 
+/// By which a router of ours knows a request.
+const REQUEST_ID: &str = "x-weft-request-id";
 /// Longest event: a usage object is under 1 KiB, a token's chunk too.
 const EVENT_BYTES_MAX: usize = 1 << 20;
 /// As much of an error body as is read for its message.
@@ -106,13 +108,24 @@ impl Client {
         due: Instant,
         within: Duration,
     ) -> Result<Answered, Failure> {
+        self.ask_known(uri, body, due, within).await.map(|(_, answered)| answered)
+    }
+
+    /// As [`Client::ask`], with the id under which the router knows the request; empty if it is none of ours.
+    pub(crate) async fn ask_known(
+        &self,
+        uri: &Uri,
+        body: Bytes,
+        due: Instant,
+        within: Duration,
+    ) -> Result<(String, Answered), Failure> {
         match timeout_at(due + within, self.stream(uri, body, due)).await {
             Ok(result) => result,
             Err(_) => Err(Failure::Timeout(within)),
         }
     }
 
-    async fn stream(&self, uri: &Uri, body: Bytes, due: Instant) -> Result<Answered, Failure> {
+    async fn stream(&self, uri: &Uri, body: Bytes, due: Instant) -> Result<(String, Answered), Failure> {
         let mut request = Request::builder().method(Method::POST).uri(uri).header(CONTENT_TYPE, "application/json");
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
@@ -123,6 +136,7 @@ impl Client {
         if status != StatusCode::OK {
             return Err(Failure::Status { status, message: message(response.into_body()).await });
         }
+        let id = response.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
         let mut reading = Reading::default();
         let mut body = response.into_body();
         while let Some(frame) = body.frame().await {
@@ -131,7 +145,7 @@ impl Client {
                 reading.take(&bytes, due)?;
             }
         }
-        reading.finish()
+        reading.finish().map(|answered| (id, answered))
     }
 }
 
