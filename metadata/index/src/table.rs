@@ -260,7 +260,7 @@ impl Table {
             if state < PASSED {
                 return None;
             }
-            at = if at + 1 == sub.len() { 0 } else { at + 1 };
+            at = next(sub, at);
         }
         None
     }
@@ -312,7 +312,7 @@ impl Table {
             if state & TAKEN != TAKEN {
                 break;
             }
-            at = if at + 1 == sub.len() { 0 } else { at + 1 };
+            at = next(sub, at);
         }
         self.add(new.sub(), hash, new.slot(), entries).map_err(|Crowded| Refused::Crowded)
     }
@@ -322,20 +322,21 @@ impl Table {
     pub(crate) fn remove(&self, key: Key, slot: Slot) {
         let Place { sub, hash } = Place::of(key);
         let sub = &*self.subs[sub];
-        let home = home(hash, sub.len());
+        let mut at = home(hash, sub.len());
         for step in 0..sub.len() {
-            let bucket = &sub[(home + step) % sub.len()];
+            let bucket = &sub[at];
             let state = bucket.state.load(Ordering::Relaxed);
             let mut hits = bucket.hits(state, hash);
             while hits != 0 {
                 let lane = hits.trailing_zeros();
                 if bucket.slots[lane as usize].load(Ordering::Relaxed) == entry(hash, slot) {
                     bucket.state.store(state & !(1 << lane), Ordering::Release);
-                    (0..step).for_each(|passed| sub[(home + passed) % sub.len()].count_passed(false));
+                    count_passed(sub, hash, step, false);
                     return;
                 }
                 hits &= hits - 1;
             }
+            at = next(sub, at);
         }
         unreachable!("every block has an entry");
     }
@@ -410,19 +411,34 @@ fn grown(buckets: usize) -> usize {
     if buckets < SMALL { 2 * buckets } else { buckets + buckets / 4 }
 }
 
+/// The bucket that a search goes on with. Not by a remainder: a division takes as long as everything else here.
+#[inline]
+fn next(sub: &[Bucket], at: usize) -> usize {
+    if at + 1 == sub.len() { 0 } else { at + 1 }
+}
+
+/// Counts an entry more that passed so many buckets from home on, or one less.
+#[inline]
+fn count_passed(sub: &[Bucket], hash: u32, buckets: usize, more: bool) {
+    let mut at = home(hash, sub.len());
+    for _ in 0..buckets {
+        sub[at].count_passed(more);
+        at = next(sub, at);
+    }
+}
+
 #[inline]
 fn put(sub: &[Bucket], hash: u32, slot: Slot, probes: usize) -> Result<(), Crowded> {
-    let home = home(hash, sub.len());
-    let mut at = home;
+    let mut at = home(hash, sub.len());
     for step in 0..probes {
         let bucket = &sub[at];
         let state = bucket.state.load(Ordering::Relaxed);
         if state & TAKEN != TAKEN {
             bucket.put(state, state.trailing_ones() as usize, hash, slot);
-            (0..step).for_each(|passed| sub[(home + passed) % sub.len()].count_passed(true));
+            count_passed(sub, hash, step, true);
             return Ok(());
         }
-        at = if at + 1 == sub.len() { 0 } else { at + 1 };
+        at = next(sub, at);
     }
     Err(Crowded)
 }
