@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use weft_service::address;
 use weft_service::config::{IdentityFiles, duration};
-use weft_types::{ByteSize, NodeId};
+use weft_types::{BlockSize, ByteSize, EndpointId, NodeId};
 
 /// How a node daemon runs. Without `metadata` it stands alone: its engines share its memory, and nobody fetches.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,6 +52,9 @@ pub struct Config {
     /// Certificate, key and CA. Needed with `metadata`.
     #[serde(default)]
     pub identity: Option<IdentityFiles>,
+    /// Engines whose KV-cache events are followed, so that routers know what is in their own caches too. Default none.
+    #[serde(default)]
+    pub engines: Vec<EngineConfig>,
     /// Labels for operators, such as zone or rack. Default none.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -107,8 +110,54 @@ pub enum DiskAdmission {
     All,
 }
 
+/// Where an engine publishes what it keeps in device memory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineConfig {
+    /// Name of its endpoint. No default. An engine that attaches under it is followed while it is attached, under its contract.
+    pub endpoint: EndpointId,
+    /// Address of its events, such as `tcp://127.0.0.1:5557`: `endpoint` in vLLM's and SGLang's `--kv-events-config`. No
+    /// default. Each data-parallel rank has one.
+    pub kv_events: String,
+    /// Where it replays them, `replay_endpoint` there. Default none: a lost event costs all that is known of this engine, and
+    /// what it published before it was followed is not known.
+    #[serde(default)]
+    pub replay: Option<String>,
+    /// Topic, `topic` there. Default all.
+    #[serde(default)]
+    pub topic: String,
+    /// Digests of the weights of adapters, as routers hash them, by the engine's names of them. Default none: blocks of requests
+    /// with an adapter are left out.
+    #[serde(default)]
+    pub adapters: BTreeMap<String, String>,
+    /// What it serves, if it has no connector and attaches to no node: then the node lists it as an endpoint while it publishes.
+    /// Default none.
+    #[serde(default)]
+    pub serves: Option<ServesConfig>,
+}
+
+/// What an engine without a connector serves.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServesConfig {
+    /// Base URL of its OpenAI API, as routers reach it, such as `http://10.0.0.7:8000`. No default.
+    pub url: String,
+    /// Name of its model. No default.
+    pub model: String,
+    /// Other names of it. Default none.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// Tokens of a block of weft's: a multiple of the engine's blocks. Default 64.
+    #[serde(default = "default_block_tokens")]
+    pub block_tokens: BlockSize,
+}
+
 const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+fn default_block_tokens() -> BlockSize {
+    BlockSize::DEFAULT
 }
 
 fn default_fabric() -> SocketAddr {
@@ -176,6 +225,7 @@ impl Config {
             state_dir: default_state_dir(),
             metadata: Vec::new(),
             identity: None,
+            engines: Vec::new(),
             labels: BTreeMap::new(),
             fetch_deadline: default_fetch_deadline(),
             lookup_deadline: default_lookup_deadline(),

@@ -8,6 +8,7 @@
 //!                              Fetcher ── lookup ─► Directory, then peers
 //!                                 └── first ─► Disk ◄── what is used, or about to leave, from the arenas
 //!                              Reporter ──────────► metadata: join, endpoints, reports
+//!                                 └────────────────── Events ◄── KV-cache events of engines: what their devices hold
 //!   operators ── QUIC ──► Inventory, Clear ─► Arenas, but for what leases pin ◄── followed from metadata
 //! ```
 //!
@@ -28,6 +29,7 @@ mod clear;
 mod config;
 mod directory;
 mod disk;
+mod events;
 mod fetch;
 mod inventory;
 mod leases;
@@ -45,7 +47,8 @@ pub mod testing;
 
 pub use boot::BootError;
 pub use clear::{Clear, ClearRequest, ClearResponse};
-pub use config::{Config, DiskAdmission, DiskConfig};
+pub use config::{Config, DiskAdmission, DiskConfig, EngineConfig, ServesConfig};
 pub use disk::DiskFault;
+pub use events::EventsFault;
 pub use inventory::{Inventory, InventoryRequest, InventoryResponse};
 pub use node::{BindError, Node};

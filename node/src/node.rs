@@ -26,6 +26,7 @@ use crate::clear;
 use crate::config::Config;
 use crate::directory::{Directory, MetadataDirectory};
 use crate::disk::{self, Bell, DiskFault};
+use crate::events::{self, Events, EventsFault};
 use crate::fetch::{Fetcher, Patience};
 use crate::inventory;
 use crate::leases;
@@ -76,6 +77,9 @@ pub enum BindError {
     /// The disk tier cannot be.
     #[error(transparent)]
     Disk(#[from] DiskFault),
+    /// Engines cannot be followed.
+    #[error(transparent)]
+    Events(#[from] EventsFault),
     /// A fabric socket could not be bound.
     #[error(transparent)]
     Fabric(#[from] weft_transport::BindError),
@@ -97,6 +101,7 @@ impl Fault for BindError {
             | Self::WrongIdentity { .. }
             | Self::HostMemory { .. }
             | Self::Config(_)
+            | Self::Events(_)
             | Self::Disk(DiskFault::Size(_))
             | Self::Identity(_) => exit::CONFIG,
             _ => exit::UNAVAILABLE,
@@ -129,6 +134,7 @@ impl Node {
     /// Whatever could not be bound or read; nothing stays bound then.
     pub async fn bind(config: Config, telemetry: &Telemetry) -> Result<Self, BindError> {
         check_memory(config.host_memory)?;
+        let followed = Events::new(&config.engines)?;
         let boot = Boot::next(&config.state_dir)?;
         let metrics = Metrics::register(&telemetry.registry)?;
         let tasks = TaskTracker::new();
@@ -147,6 +153,7 @@ impl Node {
         let starting = stop.clone().drop_guard();
         let disk = config.disk.as_ref().map(start_disk).transpose()?;
         Holdings::register((Arc::clone(&arenas), disk.clone()), Arc::clone(&roll), &telemetry.registry)?;
+        followed.register(&telemetry.registry)?;
         if let Some(disk) = &disk {
             DiskWork::register(Arc::clone(disk), &telemetry.registry)?;
         }
@@ -191,11 +198,13 @@ impl Node {
             fetcher,
             reporter,
             roll,
+            events: followed,
             metrics,
             draining,
             stop,
         });
         let admin = Admin::bind(config.admin, telemetry, hooks(&shared)).await?;
+        events::list(&shared, &config.engines);
         tasks.spawn(accept(Arc::clone(&shared), listener, tasks.clone()));
         starting.disarm();
         Ok(Self { shared, socket: config.socket, admin, fabric, tasks, _boot: boot })

@@ -25,7 +25,7 @@ mod pace;
 mod reporter;
 
 pub(crate) use device::DeviceHeld;
-pub(crate) use reporter::{Attached, Own, Reporter, ReporterHandle, Terms, Verdict};
+pub(crate) use reporter::{Attached, Own, Reporter, ReporterHandle, Terms, Verdict, refused};
 #[cfg(feature = "testing")]
 pub(crate) use {
     comparison::{Compared, compare},

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use weft_attach::{
     AttachmentId, Draining, Frame, FrameError, FrameReader, FrameWriter, PeerProcess, SocketPolicy, ToEngine,
 };
@@ -24,10 +24,11 @@ use weft_types::{EndpointId, Incarnation, NodeId};
 use self::requests::Engine;
 use crate::arenas::Arenas;
 use crate::disk::Disk;
+use crate::events::Events;
 use crate::fetch::Fetcher;
 use crate::metrics::Metrics;
 use crate::quarantine::Quarantine;
-use crate::report::{ReporterHandle, Verdict};
+use crate::report::{ReporterHandle, Verdict, refused};
 use crate::roll::Roll;
 
 /// Answers that wait for a slow engine. When they are all taken the session reads no further requests: the engine's own
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     /// `None` when the node stands alone.
     pub(crate) reporter: Option<ReporterHandle>,
     pub(crate) roll: Arc<Roll>,
+    pub(crate) events: Events,
     pub(crate) metrics: Metrics,
     /// Cancelled when the node begins to go: stores are refused from then on.
     pub(crate) draining: CancellationToken,
@@ -107,6 +109,8 @@ struct Attachment {
     peer: PeerProcess,
     engine: Engine,
     verdict: watch::Receiver<Option<Verdict>>,
+    /// Its events are followed for as long.
+    _following: Option<DropGuard>,
 }
 
 impl Attachment {
@@ -140,16 +144,6 @@ impl Attachment {
         }
         let (arena, ledger) = self.engine.into_ledger();
         shared.quarantine.take(self.id, self.peer, arena, ledger);
-    }
-}
-
-/// Resolves when metadata refuses the endpoint, however late.
-async fn refused(verdict: &mut watch::Receiver<Option<Verdict>>) -> String {
-    let verdict = verdict.wait_for(|verdict| matches!(verdict, Some(Err(_)))).await;
-    match verdict.map(|verdict| verdict.clone()) {
-        Ok(Some(Err(reason))) => reason,
-        // No reporter, or it is gone: nobody is left to refuse.
-        _ => std::future::pending().await,
     }
 }
 

@@ -14,18 +14,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
-use prometheus::{IntGaugeVec, Opts, Registry};
+use prometheus::Registry;
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weft_event_feed::{Progress, Publisher, follow};
 use weft_events::{BlockChange, DeviceBlocks};
 use weft_index::{Change, IndexReader, Match, PrefixIndex};
-use weft_types::{
-    BlockSize, EndpointId, Generation, HolderGrant, HolderId, HolderKey, Incarnation, IndexKey, ModelKey, Roster,
-};
+use weft_types::{BlockSize, Generation, HolderGrant, HolderId, HolderKey, Incarnation, IndexKey, ModelKey, Roster};
 
 use crate::config::{EndpointConfig, InvalidConfig};
 use crate::residency::Residency;
@@ -150,32 +146,12 @@ impl Published {
     ///
     /// # Panics
     /// If a router has registered there before.
-    pub(crate) fn register(self: &Arc<Self>, registry: &Registry) {
-        let gauges = |name: &str, help: &str| {
-            IntGaugeVec::new(Opts::new(name, help), &["endpoint"]).expect("the name is a name, and so is the label")
-        };
-        let shown = Shown {
-            published: Arc::clone(self),
-            connected: gauges(
-                "weft_router_kv_events_connected",
-                "1 while the KV-cache events of an engine are followed.",
-            ),
-            blocks: gauges("weft_router_kv_events_blocks", "Blocks in device memory, by the events of the engine."),
-            batches: gauges("weft_router_kv_events_batches", "Batches of events applied since the start."),
-            replayed: gauges(
-                "weft_router_kv_events_replayed_batches",
-                "Of them, batches that were missed and had again.",
-            ),
-            lost: gauges(
-                "weft_router_kv_events_lost_batches",
-                "Batches missed for good since the start; each time all that was known of the engine was forgotten.",
-            ),
-            left_out: gauges(
-                "weft_router_kv_events_left_out_blocks",
-                "Engine blocks not understood since the start: parent unknown, or no part of a block of block_tokens.",
-            ),
-        };
-        registry.register(Box::new(shown)).expect("a registry is one router's");
+    pub(crate) fn register(&self, registry: &Registry) {
+        let engines = self.engines.iter().filter_map(|engine| match &engine.grant.key {
+            HolderKey::Device { endpoint, .. } => Some((endpoint.clone(), Arc::clone(&engine.progress))),
+            HolderKey::Node { .. } => None,
+        });
+        weft_event_feed::register(registry, "weft_router", engines.collect()).expect("a registry is one router's");
     }
 
     fn with_published(&self, directory: Arc<Roster>) -> Arc<Roster> {
@@ -215,41 +191,5 @@ impl Residency for Published {
 impl fmt::Debug for Published {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Published").field("engines", &self.engines.len()).finish_non_exhaustive()
-    }
-}
-
-/// The counts, read when somebody looks.
-struct Shown {
-    published: Arc<Published>,
-    connected: IntGaugeVec,
-    blocks: IntGaugeVec,
-    batches: IntGaugeVec,
-    replayed: IntGaugeVec,
-    lost: IntGaugeVec,
-    left_out: IntGaugeVec,
-}
-
-impl Shown {
-    fn gauges(&self) -> [&IntGaugeVec; 6] {
-        [&self.connected, &self.blocks, &self.batches, &self.replayed, &self.lost, &self.left_out]
-    }
-}
-
-impl Collector for Shown {
-    fn desc(&self) -> Vec<&Desc> {
-        self.gauges().iter().flat_map(|gauges| gauges.desc()).collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        for engine in &self.published.engines {
-            let HolderKey::Device { endpoint, .. } = &engine.grant.key else { continue };
-            let now = engine.progress.snapshot();
-            let counts = [u64::from(now.connected), now.resident, now.batches, now.replayed, now.lost, now.left_out];
-            for (gauges, count) in self.gauges().into_iter().zip(counts) {
-                let endpoint: &EndpointId = endpoint;
-                gauges.with_label_values(&[&endpoint.to_string()]).set(i64::try_from(count).unwrap_or(i64::MAX));
-            }
-        }
-        self.gauges().iter().flat_map(|gauges| gauges.collect()).collect()
     }
 }

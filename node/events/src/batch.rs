@@ -16,6 +16,8 @@ use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 /// What an engine published together.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Batch {
+    /// When, in seconds since 1970 by the engine's clock.
+    pub published: f64,
     /// In the order in which they happened.
     pub events: Vec<EngineEvent>,
     /// Data-parallel rank of the engine that published, if it says.
@@ -114,11 +116,11 @@ impl<'de> Deserialize<'de> for Batch {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Batch, A::Error> {
-                parts.next_element::<IgnoredAny>()?.ok_or_else(|| de::Error::invalid_length(0, &self))?;
+                let published = parts.next_element()?.ok_or_else(|| de::Error::invalid_length(0, &self))?;
                 let events = parts.next_element()?.ok_or_else(|| de::Error::invalid_length(1, &self))?;
                 let rank = parts.next_element::<Option<u32>>()?.flatten();
                 skip_rest(parts)?;
-                Ok(Batch { events, rank })
+                Ok(Batch { published, events, rank })
             }
         }
         deserializer.deserialize_any(Parts)

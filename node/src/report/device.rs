@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use weft_attach::DeviceChanged;
+use weft_events::BlockChange;
 use weft_index::Change;
 use weft_types::{BlockHash, IndexKey};
 
@@ -30,14 +31,16 @@ impl DeviceHeld {
             let dropped: Vec<_> = self.held.extract_if(|key| !kept.contains(key)).collect();
             dropped.into_iter().for_each(|key| self.push(Change::Removed(key)));
         }
-        for key in message.removed.iter().map(BlockHash::index_key) {
-            if self.held.remove(&key) {
-                self.push(Change::Removed(key));
-            }
-        }
-        for key in message.stored.iter().map(BlockHash::index_key) {
-            if self.held.len() < BLOCKS_MAX && self.held.insert(key) {
-                self.push(Change::Stored(key));
+        message.removed.iter().for_each(|block| self.remove(block));
+        message.stored.iter().for_each(|block| self.store(block));
+    }
+
+    /// Takes in what the engine's events say, in their order.
+    pub(crate) fn follow(&mut self, changes: &[BlockChange]) {
+        for change in changes {
+            match change {
+                BlockChange::Stored(block) => self.store(block),
+                BlockChange::Removed(block) => self.remove(block),
             }
         }
     }
@@ -56,6 +59,20 @@ impl DeviceHeld {
     /// How many blocks.
     pub(crate) fn len(&self) -> usize {
         self.held.len()
+    }
+
+    fn store(&mut self, block: &BlockHash) {
+        let key = block.index_key();
+        if self.held.len() < BLOCKS_MAX && self.held.insert(key) {
+            self.push(Change::Stored(key));
+        }
+    }
+
+    fn remove(&mut self, block: &BlockHash) {
+        let key = block.index_key();
+        if self.held.remove(&key) {
+            self.push(Change::Removed(key));
+        }
     }
 
     fn push(&mut self, change: Change) {
@@ -93,6 +110,9 @@ mod tests {
         device.apply(&DeviceChanged { reset: false, removed: vec![hash(3)], stored: vec![] });
         assert_eq!(device.take_changes(), Some(vec![removed(3)]));
         assert_eq!(device.len(), 1);
+        let (came, went) = (BlockChange::Stored(hash(4)), BlockChange::Removed(hash(4)));
+        device.follow(&[came, went, came, BlockChange::Removed(hash(9))]);
+        assert_eq!(device.take_changes(), Some(vec![stored(4), removed(4), stored(4)]), "in their order");
     }
 
     #[test]

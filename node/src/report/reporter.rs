@@ -167,6 +167,16 @@ impl ReporterHandle {
     }
 }
 
+/// Resolves when metadata refuses the endpoint, however late.
+pub(crate) async fn refused(verdict: &mut watch::Receiver<Option<Verdict>>) -> String {
+    let verdict = verdict.wait_for(|verdict| matches!(verdict, Some(Err(_)))).await;
+    match verdict.map(|verdict| verdict.clone()) {
+        Ok(Some(Err(reason))) => reason,
+        // No reporter, or it is gone: nobody is left to refuse.
+        _ => std::future::pending().await,
+    }
+}
+
 impl Reporter {
     /// Starts the reporter and the keep-alive, which end with [`ReporterHandle::leave`] or `stop`.
     pub(crate) fn spawn(

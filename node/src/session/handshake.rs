@@ -67,6 +67,10 @@ pub(super) async fn shake_hands(
         }
     }
     shared.roll.enter(&hello.endpoint, session, arena.contract(), &device);
+    let (key, reporter) = (&arena.contract().model_key, shared.reporter.clone());
+    let following = shared.events.follow(&hello.endpoint, key, &device, reporter, &shared.stop);
+    // Of two who say what is on a device, the one that tells of it as it happens is believed.
+    let device = if following.is_some() { Arc::default() } else { device };
     let attachment = Attachment {
         id,
         session,
@@ -74,6 +78,7 @@ pub(super) async fn shake_hands(
         peer,
         engine: Engine::new(arena, device),
         verdict: verdicts,
+        _following: following,
     };
     if let Err(error) = welcome(shared, stream, id, frame.call, attachment.engine.arena()).await {
         shared.metrics.attached_engines.inc();

@@ -4,6 +4,7 @@
 
 mod disk;
 mod engines;
+mod events;
 mod fleet;
 mod metadata;
 mod resync;

@@ -24,7 +24,16 @@ const LADDER: &[(&str, &[&str])] = &[
     ("weft-event-feed", &["weft-events"]),
     (
         "weft-node",
-        &["weft-store", "weft-attach", "weft-metadata-client", "weft-index", "weft-transport", "weft-service"],
+        &[
+            "weft-store",
+            "weft-attach",
+            "weft-events",
+            "weft-event-feed",
+            "weft-metadata-client",
+            "weft-index",
+            "weft-transport",
+            "weft-service",
+        ],
     ),
     ("weft-policy", &["weft-index"]),
     ("weft-tokens", &[]),

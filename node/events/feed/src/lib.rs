@@ -12,10 +12,13 @@
 //! - one batch is in work at a time; an engine that publishes faster than it is followed drops batches, which is seen by
 //!   their numbers.
 
+mod progress;
 mod publisher;
 mod replay;
+mod shown;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -23,59 +26,9 @@ use tokio_util::sync::CancellationToken;
 use weft_events::{Arrival, Batch, BlockChange, DeviceBlocks, LeftOut, Sequence};
 use zeromq::{SocketEvent, SocketRecv, ZmqMessage};
 
+pub use progress::{Progress, Snapshot};
 pub use publisher::{InvalidAddress, Publisher};
-
-/// What became of an engine's events, for whoever shows it.
-#[derive(Debug, Default)]
-pub struct Progress {
-    connected: AtomicBool,
-    batches: AtomicU64,
-    replayed: AtomicU64,
-    lost: AtomicU64,
-    malformed: AtomicU64,
-    restarts: AtomicU64,
-    left_out: AtomicU64,
-    resident: AtomicU64,
-}
-
-/// [`Progress`] at one moment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Snapshot {
-    /// There is a connection.
-    pub connected: bool,
-    /// Batches applied, replayed ones included.
-    pub batches: u64,
-    /// Batches had again.
-    pub replayed: u64,
-    /// Batches lost for good; all that was known was forgotten then.
-    pub lost: u64,
-    /// Messages that were no batch.
-    pub malformed: u64,
-    /// How often the engine was gone, or counted from 0 again.
-    pub restarts: u64,
-    /// Engine blocks that were not understood, for whatever reason.
-    pub left_out: u64,
-    /// Weft blocks held now.
-    pub resident: u64,
-}
-
-impl Progress {
-    /// As it is now.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Snapshot {
-            connected: self.connected.load(Ordering::Relaxed),
-            batches: count(&self.batches),
-            replayed: count(&self.replayed),
-            lost: count(&self.lost),
-            malformed: count(&self.malformed),
-            restarts: count(&self.restarts),
-            left_out: count(&self.left_out),
-            resident: count(&self.resident),
-        }
-    }
-}
+pub use shown::register;
 
 /// Follows an engine until `stop`; `changed` gets what changed, in order. Connects again whenever the connection is lost, and
 /// waits for an engine that is not there yet.
@@ -92,6 +45,8 @@ pub async fn follow(
         () = feed.run() => {}
         () = stop.cancelled() => {}
     }
+    progress.connected.send_replace(false);
+    progress.resident.store(0, Ordering::Relaxed);
 }
 
 struct Feed<'a, F> {
@@ -115,7 +70,7 @@ impl<F: FnMut(&[BlockChange]) + Send> Feed<'_, F> {
     async fn run(mut self) {
         loop {
             let (mut socket, mut monitor) = self.publisher.subscribe().await;
-            self.progress.connected.store(true, Ordering::Relaxed);
+            self.progress.connected.send_replace(true);
             tracing::info!(publisher = %self.publisher.address, "following the KV-cache events of an engine");
             self.have_replayed().await;
             loop {
@@ -139,9 +94,9 @@ impl<F: FnMut(&[BlockChange]) + Send> Feed<'_, F> {
                     }
                 }
             }
-            self.progress.connected.store(false, Ordering::Relaxed);
             tracing::info!(publisher = %self.publisher.address, "an engine that published KV-cache events is gone");
             self.begin_anew();
+            self.progress.connected.send_replace(false);
             self.sequence = Sequence::default();
         }
     }
@@ -205,7 +160,10 @@ impl<F: FnMut(&[BlockChange]) + Send> Feed<'_, F> {
         self.sequence.taken(batch.number);
         self.progress.batches.fetch_add(1, Ordering::Relaxed);
         match Batch::decode(&batch.payload) {
-            Ok(batch) => batch.events.into_iter().for_each(|event| self.blocks.apply(event, &mut self.changes)),
+            Ok(batch) => {
+                self.progress.tell_lag(batch.published, now());
+                batch.events.into_iter().for_each(|event| self.blocks.apply(event, &mut self.changes));
+            }
             Err(error) => {
                 self.malformed(&error.to_string());
                 // Whatever it said is not known now.
@@ -237,6 +195,11 @@ impl<F: FnMut(&[BlockChange]) + Send> Feed<'_, F> {
             self.changes.clear();
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "it says how late an event is, and decides nothing")]
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Topic, number, payload; a replay has an empty frame before them.
