@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::http::request;
 use hyper::{Method, Request};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -23,8 +24,20 @@ pub fn get(url: &str) -> Result<(u16, String)> {
 /// # Errors
 /// No answer, or one that is not JSON.
 pub fn post(url: &str, body: &Value) -> Result<(u16, Value)> {
+    post_with(Request::builder(), url, body)
+}
+
+/// [`post`] of a caller with this API key.
+///
+/// # Errors
+/// As there.
+pub fn post_as(url: &str, key: &str, body: &Value) -> Result<(u16, Value)> {
+    post_with(Request::builder().header("x-api-key", key), url, body)
+}
+
+fn post_with(request: request::Builder, url: &str, body: &Value) -> Result<(u16, Value)> {
     let body = Full::new(Bytes::from(body.to_string()));
-    let request = Request::builder().method(Method::POST).uri(url).header("content-type", "application/json");
+    let request = request.method(Method::POST).uri(url).header("content-type", "application/json");
     let (status, text) = send(request.body(body)?)?;
     Ok((status, serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))?))
 }

@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use http::{get, post};
+pub use http::{get, post, post_as};
 pub use process::{alive, kill, python_module, weft};
 pub use replay::Replay;
 

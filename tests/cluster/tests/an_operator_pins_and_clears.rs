@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 use serde_json::{Value, json};
-use weft_cluster_tests::{Cluster, await_that, get, post};
+use weft_cluster_tests::{Cluster, await_that, get, post, post_as};
 
 /// Blocks that a node's own tier has of the prompt.
 fn held_by_nodes(found: &Value) -> u64 {
@@ -145,4 +145,59 @@ fn a_pinned_prompt_outlives_clearing_and_goes_when_it_is_unpinned() {
     ];
     assert_eq!(asked, expected);
     assert!(audit["entries"].as_array().unwrap().iter().all(|entry| entry["by"] == "admin/operator"));
+}
+
+#[test]
+fn a_tenant_is_cleared_as_a_whole_and_a_host_that_is_gone_is_taken_off_the_list() {
+    let mut cluster = Cluster::start(&[]).unwrap();
+    let (text, file) = prompt(&cluster, 0);
+    cluster.operator(&["tenant", "add", "acme", "--lease-blocks", "100"]).unwrap();
+    cluster.operator(&["tenant", "add", "demo", "--unsalted"]).unwrap();
+    let key = cluster.operator(&["tenant", "key", "add", "acme", "ci"]).unwrap()["secret"].as_str().unwrap().to_owned();
+    let body = json!({ "model": "sim-8b", "prompt": text, "max_tokens": 1 });
+    let completions = format!("{}/v1/completions", cluster.router());
+    let served = |answer: (u16, Value)| (answer.0 == 200).then_some(());
+    await_that("the router knows the key", || Ok(served(post_as(&completions, &key, &body)?))).unwrap();
+    let found = |tenant: &str| {
+        let found = cluster.operator(&["lookup", "--tenant", tenant, "--prompt", &file]).unwrap();
+        held_by_nodes(&found)
+    };
+    let blocks = await_that("the prompt is found", || Ok(Some(found("acme")).filter(|blocks| *blocks > 0))).unwrap();
+    let pinned = cluster.operator(&["pin", "--tenant", "acme", "--for", "1h", "--prompt", &file]).unwrap();
+    assert_eq!(pinned["held_blocks"], json!(blocks));
+
+    let refused = |args: &[&str]| cluster.operator(args).unwrap_err().to_string();
+    let said = refused(&["clear", "--tenant", "acme", "--yes"]);
+    assert!(said.contains("exit Some(77)") && said.contains("has 1 pin"), "{said}");
+    let said = refused(&["clear", "--tenant", "demo", "--yes"]);
+    assert!(said.contains("tenant demo has no salt"), "{said}");
+    let said = refused(&["clear", "--tenant", "acme", "--node", "node-1", "--yes"]);
+    assert!(said.contains("cleared as a whole"), "{said}");
+    let cleared = cluster.operator(&["clear", "--tenant", "acme", "--force", "--yes"]).unwrap();
+    assert_eq!(cleared, json!({ "tenant": "acme", "pins_ended": 1 }));
+    assert_eq!(found("acme"), 0, "no node is asked under the old salt any more");
+    assert_eq!(cluster.operator(&["pins"]).unwrap()["pins"], json!([]));
+    // The key still is the tenant's.
+    await_that("the prompt is computed again", || Ok(served(post_as(&completions, &key, &body)?))).unwrap();
+    await_that("and found again", || Ok((found("acme") == blocks).then_some(()))).unwrap();
+
+    let remove = ["metadata", "node", "remove", "node-2", "--yes"];
+    let said = refused(&remove);
+    assert!(said.contains("exit Some(77)") && said.contains("node node-2 may be alive"), "{said}");
+    cluster.kill_and_wait("node-2").unwrap();
+    let removed = await_that("its lease has run out", || Ok(cluster.operator(&remove).ok())).unwrap();
+    assert_eq!(removed["endpoints"], json!(["engine-2", "engine-4"]), "{removed}");
+    let status = cluster.status().unwrap();
+    let names = |of: &str| status[of].as_array().unwrap().iter().map(|one| one["id"].clone()).collect::<Vec<_>>();
+    assert_eq!(
+        (names("nodes"), names("endpoints")),
+        (vec![json!("node-1")], vec![json!("engine-1"), json!("engine-3")])
+    );
+    let again = cluster.operator(&remove).unwrap();
+    assert_eq!(again, json!({ "node": "node-2", "removed": false, "endpoints": [] }));
+    let audit = cluster.operator(&["metadata", "audit", "--last", "2"]).unwrap();
+    for entry in audit["entries"].as_array().unwrap() {
+        assert_eq!(entry["what"], "remove node node-2 and the endpoints at it");
+        assert_eq!(entry["outcome"], json!({ "done": true }));
+    }
 }

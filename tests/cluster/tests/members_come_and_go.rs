@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 use serde_json::Value;
-use weft_cluster_tests::{Cluster, await_that};
+use weft_cluster_tests::{Cluster, await_that, get};
 
 /// Ids and roles of the group, by `weft metadata list`.
 fn list(cluster: &Cluster) -> Vec<(u64, String)> {
@@ -44,4 +44,33 @@ fn a_member_without_its_disk_is_replaced_and_comes_back_and_the_new_one_leads_an
     // Whoever depends on the group hardly noticed.
     let status = cluster.status().unwrap();
     assert_eq!(status["nodes"].as_array().unwrap().len(), 2, "{status}");
+}
+
+#[test]
+fn the_founder_without_its_disk_says_what_to_run_and_that_brings_it_back() {
+    let mut cluster = Cluster::start(&[]).unwrap();
+    cluster.operator(&["tenant", "add", "acme"]).unwrap();
+    // The member that would form a group, if there were none.
+    cluster.kill_and_wait("metadata-1").unwrap();
+    std::fs::remove_dir_all(cluster.member_data(1)).unwrap();
+    cluster.start_again("metadata-1").unwrap();
+    let ready = format!("http://{}.11:7401/ready", cluster.subnet());
+    let said = await_that("it says what to run", || match get(&ready) {
+        Ok((503, said)) if said.contains("what member 1 had promised is gone") => Ok(Some(said)),
+        _ => Ok(None),
+    })
+    .unwrap();
+    let commands: Vec<Vec<&str>> = said
+        .split('`')
+        .filter_map(|quoted| quoted.strip_prefix("weft "))
+        .map(|command| command.split_whitespace().collect())
+        .collect();
+    assert_eq!(commands.len(), 2, "{said}");
+    for command in commands {
+        cluster.operator(&command).unwrap();
+    }
+    assert_eq!(ids(&cluster), [1, 2, 3]);
+    await_that("it takes part", || Ok(matches!(get(&ready), Ok((200, _))).then_some(()))).unwrap();
+    let tenants = cluster.operator(&["tenant", "list"]).unwrap().to_string();
+    assert!(tenants.contains("acme"), "the group is the one that was: {tenants}");
 }
