@@ -116,6 +116,23 @@ async fn a_restarted_peer_is_reached_without_waiting_for_a_timeout() {
     tokio::task::spawn_blocking(|| server.killed()).await.unwrap();
 }
 
+/// Who knows of the restart before any packet does need not lose a call to find out.
+#[tokio::test]
+async fn a_restarted_peer_that_is_dialled_anew_serves_the_first_call() {
+    let ca = Ca::create("test").unwrap();
+    let server_identity = identity(&ca, Role::Metadata, "1");
+    let server = Mortal::born(loopback(), &server_identity, Profile::Control, echo());
+    let to = server.to();
+    let client = bind(&identity(&ca, Role::Node, "n1"), Profile::Control);
+    client.fabric.call::<Echo>(&to, &text("first life"), SOON).await.unwrap();
+    tokio::task::spawn_blocking(|| server.killed()).await.unwrap();
+
+    let server = Mortal::born(to.addr, &server_identity, Profile::Control, echo());
+    client.fabric.redial(&to);
+    assert_eq!(client.fabric.call::<Echo>(&to, &text("second life"), SOON).await.unwrap(), text("second life"));
+    tokio::task::spawn_blocking(|| server.killed()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_peer_that_closes_tells_its_callers() {
     let ca = Ca::create("test").unwrap();

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its stage must fail")]
 
 mod accounts;
+mod budget;
 mod calls;
 mod follower;
 mod service;

@@ -328,6 +328,16 @@ impl Counters {
         self.count("weft_follower_watch_ends_total", Some(reason))
     }
 
+    pub(crate) fn evicted(&self) -> u64 {
+        self.count("weft_follower_evicted_blocks_total", None)
+    }
+
+    pub(crate) fn index_bytes(&self) -> u64 {
+        let families = self.0.gather();
+        let family = families.iter().find(|family| family.name() == "weft_follower_index_bytes").unwrap();
+        family.get_metric()[0].get_gauge().get_value() as u64
+    }
+
     fn count(&self, name: &str, label: Option<&str>) -> u64 {
         let families = self.0.gather();
         let series = families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
