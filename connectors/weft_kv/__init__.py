@@ -8,9 +8,33 @@
     client.store(hashes, rows)
     lookup = client.lookup(hashes, deadline=1.0)
 
+and, for an engine whose cache is on a GPU, ``GpuCopier``: the same without a buffer between.
+
 A daemon that dies, hangs or refuses never raises: a load is a miss, a store is refused.
 """
 
-from weft_kv._native import BlockHasher, Client, Contract, Lookup, Stored, __version__, log_to_stderr
+from weft_kv._native import (
+    Arriving,
+    BlockHasher,
+    Client,
+    Contract,
+    GpuCopier,
+    Lookup,
+    NodeCopier,
+    Stored,
+    __version__,
+    log_to_stderr,
+)
 
-__all__ = ["BlockHasher", "Client", "Contract", "Lookup", "Stored", "__version__", "log_to_stderr"]
+__all__ = [
+    "Arriving",
+    "BlockHasher",
+    "Client",
+    "Contract",
+    "GpuCopier",
+    "Lookup",
+    "NodeCopier",
+    "Stored",
+    "__version__",
+    "log_to_stderr",
+]

@@ -110,3 +110,45 @@ class Client:
         """Report what came to and went from the engine's own cache. Never waits."""
     def close(self) -> None:
         """Detach: the endpoint leaves the roster. Afterwards every load is a miss."""
+
+class GpuCopier:
+    """Copies between the node's memory and an engine's KV cache on a GPU. Safe from any thread.
+
+    Streams and events are PyTorch's numbers for them (``stream.cuda_stream``, ``event.cuda_event``).
+    """
+
+    def __new__(
+        cls, device: int, layers: Sequence[int], *, blocks: int, block_bytes: int, stride_bytes: int, ratio: int
+    ) -> GpuCopier:
+        """For a cache: addresses of block 0 of each layer; ``ratio`` blocks make one of weft's. Raises when it is not there."""
+    def pin(self, client: Client) -> bool:
+        """Register the memory shared with the node, unless it is; whether it is now. A third of a second a GiB."""
+    def load(self, lookup: Lookup, blocks: Sequence[int], *, first: int, skip: int, after: int) -> Arriving:
+        """Begin to copy what a lookup has, from its block ``first`` on, into ``blocks`` of the engine, after an event.
+
+        ``skip``: how many of the engine's blocks in the first of weft's are not wanted.
+        """
+    def store(self, client: Client, hashes: Iterable[bytes], blocks: Sequence[int], *, after: int) -> Stored:
+        """Store what the node lacks, from ``blocks`` of the engine, after an event. Returns when it is stored."""
+
+class Arriving:
+    """Blocks on their way to the device. The node's memory is held until they are there."""
+
+    def __len__(self) -> int: ...
+    def wait_layer(self, layer: int, stream: int) -> None:
+        """Have a stream wait for a layer."""
+    @property
+    def done(self) -> bool:
+        """Whether they are there."""
+    def wait(self) -> None:
+        """Wait until they are."""
+
+class NodeCopier:
+    """Copies that the node makes by itself. They wait until the node is done with the blocks, however long that is."""
+
+    def __new__(cls, copier: GpuCopier, client: Client) -> NodeCopier:
+        """Offer a copier's cache to the node. Raises when the node does not take it."""
+    def load(self, client: Client, lookup: Lookup, blocks: Sequence[int], *, first: int, skip: int, after: int) -> int:
+        """As ``GpuCopier.load``, but wait; how many of ``blocks`` came, from the first."""
+    def store(self, client: Client, hashes: Iterable[bytes], blocks: Sequence[int], *, after: int) -> Stored:
+        """As ``GpuCopier.store``."""

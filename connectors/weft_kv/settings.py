@@ -35,6 +35,15 @@ class Settings:
     staging_bytes: int = 64 << 20
     """Size of each of the buffers, one for loads and one for saves, through which bytes are copied."""
 
+    device_copies: bool = True
+    """On a GPU, copy by weft's own copier where the layout allows it; else by torch, through the buffers."""
+    node_copies: bool = False
+    """On a GPU, have the node copy by itself, if its ``gpu_copies`` is on: the engine's process then moves no byte; a load is
+    waited for as a whole."""
+    layerwise: bool = False
+    """On a GPU, let each layer be computed as soon as it is loaded, not the step when all are. vLLM then replays CUDA graphs
+    piece by piece, which costs every step a little: for long prefixes and few decoding requests."""
+
     @classmethod
     def read(cls, extra: Mapping[str, Any]) -> Self:
         """From the engine's extra configuration. An unknown name is an error: it would be ignored silently."""

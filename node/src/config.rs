@@ -80,6 +80,11 @@ pub struct Config {
     /// Default 30s: longer than any copy takes.
     #[serde(default = "default_quarantine", with = "duration")]
     pub quarantine: Duration,
+    /// Copy between host memory and the KV caches of engines that offer them (CUDA IPC), so that engines' processes need not.
+    /// Default false. The daemon then needs the GPUs that its engines have, and their process namespace; one that hangs in the
+    /// middle of a copy holds up the requests that wait for it.
+    #[serde(default)]
+    pub gpu_copies: bool,
 }
 
 /// The disk tier: blocks that outlive host memory and the process.
@@ -233,6 +238,7 @@ impl Config {
             anti_entropy: default_anti_entropy(),
             breaker_pause: default_breaker_pause(),
             quarantine: default_quarantine(),
+            gpu_copies: false,
         }
     }
 }

@@ -188,6 +188,15 @@ impl Node {
         if let Some(fabric) = fabric.as_ref().filter(|_| reporter.is_none()) {
             fabric.control.serve(Routes::new());
         }
+        if config.gpu_copies {
+            match tokio::task::spawn_blocking(weft_gpu::look).await {
+                Ok(Ok(found)) => tracing::info!(%found, "GPUs found: copies for engines that ask for it"),
+                Ok(Err(absent)) => {
+                    tracing::warn!(%absent, "gpu_copies is on, and there is no GPU: engines copy by themselves")
+                }
+                Err(error) => tracing::warn!(%error, "cannot look for GPUs: engines copy by themselves"),
+            }
+        }
         let shared = Arc::new(Shared {
             node: config.name,
             incarnation: boot.incarnation,
@@ -200,6 +209,7 @@ impl Node {
             roll,
             events: followed,
             metrics,
+            gpu_copies: config.gpu_copies,
             draining,
             stop,
         });

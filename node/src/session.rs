@@ -6,6 +6,7 @@
 //! - however the connection ends, its slots are accounted for; its endpoint leaves the roster, unless it ended because the
 //!   node goes.
 
+mod copies;
 mod handshake;
 mod requests;
 
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) roll: Arc<Roll>,
     pub(crate) events: Events,
     pub(crate) metrics: Metrics,
+    /// Whether it copies from and to engines' GPUs by itself.
+    pub(crate) gpu_copies: bool,
     /// Cancelled when the node begins to go: stores are refused from then on.
     pub(crate) draining: CancellationToken,
     /// Cancelled when the node goes: sessions end.
@@ -129,6 +132,8 @@ impl Attachment {
             }
         };
         drop(answers);
+        // The engine's pages are the node's until then.
+        self.engine.end_copies().await;
         self.end(shared).await;
         // What was answered last (a detach, say) is written before the connection closes; an engine that does not read it
         // has gone, and its socket fails.

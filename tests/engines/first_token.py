@@ -5,6 +5,10 @@
 A model of 40 million random weights, prompts of some 700 tokens, one at a time. The engines with and without weft take turns with
 each prompt, so that whatever else the machine does meets both alike. Nothing found: prompts never seen before. Found at the node:
 the engine forgets its own cache first, and finds what it stored. Found at a peer: the engine of the other node.
+
+On a GPU (docs/gpu.md): `ENGINES_DEVICE=cuda`, `ENGINES_MODEL` a model's folder instead of the one with random weights,
+`ENGINES_MEMORY` and `ENGINES_HOST_MEMORY` the nodes' memory for it and for all, `ENGINES_MODEL_LEN` and `ENGINES_REPEAT` for
+longer prompts, `ENGINES_SETTINGS` more settings of the connector, as JSON.
 """
 
 import json
@@ -25,7 +29,7 @@ BLOCK = 64
 
 def prompt(number: int) -> str:
     """Different from the first token on, as long as the others."""
-    return f"{number:06} " + "Some text that has to be computed. " * 24
+    return f"{number:06} " + "Some text that has to be computed. " * int(os.environ.get("ENGINES_REPEAT", "24"))
 
 
 def stored(cluster: Cluster, blocks: int) -> bool:
@@ -40,13 +44,17 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else PROMPTS
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        tiny_model.make(root / "model", 0, 768, 8)
-        cluster = Cluster(os.environ["ENGINES_WEFT"], root / "cluster", contract_memory="96MiB")
+        model = Path(os.environ.get("ENGINES_MODEL", root / "model"))
+        if not model.exists():
+            tiny_model.make(model, 0, 768, 8)
+        memory = os.environ.get("ENGINES_MEMORY", "96MiB")
+        cluster = Cluster(os.environ["ENGINES_WEFT"], root / "cluster", contract_memory=memory)
+        more = json.loads(os.environ.get("ENGINES_SETTINGS", "{}"))
         engines = []
         try:
             for name, node in (("plain", None), ("one", 1), ("two", 2)):
-                settings = {"socket": cluster.socket(node), "endpoint": name, "url": "http://127.0.0.1:1", "model": "m"}
-                engines.append(Engine(root / "model", root / f"{name}.log", connector(settings) if node else None))
+                settings = {"socket": cluster.socket(node), "endpoint": name, "url": "http://127.0.0.1:1", "model": "m"} | more
+                engines.append(Engine(model, root / f"{name}.log", connector(settings) if node else None))
             plain, one, two = engines
             for engine in engines:
                 engine.ready()

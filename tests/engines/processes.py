@@ -63,7 +63,8 @@ class Cluster:
         self._strays: list[subprocess.Popen] = []
         state.mkdir(parents=True, exist_ok=True)
         args = ["up", "--no-replay", "--restart", "never", "--subnet", self.subnet, "--state", str(state)]
-        sizes = ["--host-memory", "256MiB", "--contract-memory", contract_memory]
+        # Beside the engines' contract those of the simulated ones.
+        sizes = ["--host-memory", os.environ.get("ENGINES_HOST_MEMORY", "256MiB"), "--contract-memory", contract_memory]
         self._log = state / "up.log"
         with self._log.open("w") as log:
             self._up = subprocess.Popen([weft, *args, *sizes], stdin=subprocess.DEVNULL, stdout=log, stderr=log)

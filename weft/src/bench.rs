@@ -9,6 +9,7 @@ mod engine;
 mod failover;
 mod fetch;
 mod form;
+mod gpu;
 mod hash;
 mod holder;
 mod index;
@@ -68,7 +69,9 @@ enum Command {
     Divergence(FormArgs),
     /// Routing rules in virtual time: the router's own policy beside other routers' and a bound.
     Route(Box<route::RouteArgs>),
-    /// Every bench that needs no running cluster.
+    /// Blocks between a GPU and a pinned arena, by size of their pieces, against plain copies. Needs a GPU.
+    Gpu(gpu::GpuArgs),
+    /// Every bench that needs no running cluster and no GPU.
     All(AllArgs),
     /// Write a trace with the statistics of real ones.
     Workload(workload::WorkloadArgs),
@@ -140,6 +143,7 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
         Command::WarmStart(form) => WARM_START.report(&form).await,
         Command::Divergence(form) => DIVERGENCE.report(&form).await,
         Command::Route(args) => route::run(*args).await,
+        Command::Gpu(args) => gpu::run(args).await,
         Command::All(args) => all(&args).await,
         Command::Workload(args) => workload::run(&args),
     }

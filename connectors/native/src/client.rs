@@ -44,11 +44,11 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) struct Stored {
     /// Blocks written now.
-    stored: usize,
+    pub(crate) stored: usize,
     /// Blocks the node had already.
-    present: usize,
+    pub(crate) present: usize,
     /// Blocks refused: no room, or no daemon.
-    refused: usize,
+    pub(crate) refused: usize,
 }
 
 #[pymethods]
@@ -186,8 +186,24 @@ impl Client {
 }
 
 impl Client {
-    fn live(&self) -> Option<NodeClient> {
+    pub(crate) fn live(&self) -> Option<NodeClient> {
         self.attachment.client().filter(|client| client.is_attached() && self.runtime.lock().is_some()).cloned()
+    }
+
+    /// Stores from a thread of Python's, batch by batch.
+    pub(crate) fn store_together(
+        &self,
+        blocks: &[BlockHash],
+        fill: impl FnMut(&mut [(usize, &mut [u8])]) -> bool + Send,
+    ) -> Stored {
+        let Some(client) = self.live() else { return Stored { stored: 0, present: 0, refused: blocks.len() } };
+        let done = self.wait_for(client.store_together(blocks, fill));
+        Stored { stored: done.stored, present: done.present, refused: done.refused }
+    }
+
+    /// Waits, in a thread of Python's, for what the client does.
+    pub(crate) fn wait_for<T>(&self, work: impl Future<Output = T>) -> T {
+        self.handle.block_on(work)
     }
 
     fn bytes_of(&self, blocks: &[BlockHash]) -> PyResult<usize> {

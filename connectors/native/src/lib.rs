@@ -3,6 +3,8 @@
 //! ```text
 //!   Client ──► Lookup   pins a prefix at the node, in the background; copied out when the engine has room for it
 //!          ──► store    rows of a buffer become blocks
+//!   GpuCopier           the same, between the node's memory and an engine's cache on a GPU, without a buffer between
+//!   NodeCopier          has the node do that by itself
 //!   BlockHasher         weft block hash v1: of tokens, never of the engine's own hashes
 //! ```
 //!
@@ -17,9 +19,11 @@ mod attachment;
 mod buffer;
 mod client;
 mod contract;
+mod gpu;
 mod hasher;
 mod hashes;
 mod lookup;
+mod node_copier;
 
 use pyo3::prelude::*;
 
@@ -33,9 +37,13 @@ mod _native {
     #[pymodule_export]
     use crate::contract::Contract;
     #[pymodule_export]
+    use crate::gpu::{Arriving, GpuCopier};
+    #[pymodule_export]
     use crate::hasher::BlockHasher;
     #[pymodule_export]
     use crate::lookup::Lookup;
+    #[pymodule_export]
+    use crate::node_copier::NodeCopier;
 
     #[pymodule_export]
     use crate::log_to_stderr;

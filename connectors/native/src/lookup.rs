@@ -34,12 +34,14 @@ pub(crate) struct Answer {
 #[derive(Default)]
 struct State {
     done: bool,
-    blocks: Vec<LoadedBlock>,
+    /// Shared with copies that are on their way.
+    blocks: Vec<Arc<LoadedBlock>>,
 }
 
 impl Answer {
     /// Puts it there.
     pub(crate) fn put(&self, blocks: Vec<LoadedBlock>) {
+        let blocks = blocks.into_iter().map(Arc::new).collect();
         *self.run.lock() = State { done: true, blocks };
         self.came.notify_all();
     }
@@ -78,7 +80,7 @@ impl Lookup {
     /// Where each block came from: `host`, `disk`, `object` or `peer`.
     #[getter]
     fn sources(&self) -> Vec<&'static str> {
-        let source = |block: &LoadedBlock| match block.source() {
+        let source = |block: &Arc<LoadedBlock>| match block.source() {
             LoadSource::Host => "host",
             LoadSource::Disk => "disk",
             LoadSource::Object => "object",
@@ -110,6 +112,11 @@ impl Lookup {
 }
 
 impl Lookup {
+    /// Up to `count` blocks from number `first` on, to be held beside this.
+    pub(crate) fn held(&self, first: usize, count: usize) -> Vec<Arc<LoadedBlock>> {
+        self.shared.run.lock().blocks.iter().skip(first).take(count).cloned().collect()
+    }
+
     fn let_go(&self) {
         if let Some(task) = &self.task {
             task.abort();

@@ -169,8 +169,15 @@ class WeftConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]  # v
         if self._worker is not None:
             self._worker.load(self._orders().loads)
 
+    @classmethod
+    def requires_piecewise_for_cudagraph(cls, extra_config: dict[str, Any]) -> bool:
+        """With layer-wise loads: a graph of the whole step would not wait between layers."""
+        return bool(extra_config.get("layerwise", False))
+
     def wait_for_layer_load(self, layer_name: str) -> None:
-        """Nothing: what the step needs is there when it begins."""
+        """Have the engine's stream wait for what is loaded into a layer. Not failing open: what came so far may be half of it."""
+        if self._worker is not None:
+            self._worker.wait_layer(layer_name)
 
     def save_kv_layer(
         self,

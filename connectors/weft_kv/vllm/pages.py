@@ -11,11 +11,14 @@ import ctypes
 import re
 import threading
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from vllm.v1.kv_cache_interface import group_kernel_blocks
+
+from weft_kv.vllm.device import DeviceCopies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,13 +33,15 @@ OPENMP = re.compile(r"/lib(gomp|iomp5|omp)[-.][^/]*$")
 
 
 class Pages:
-    """The caches of all layers, and the two buffers."""
+    """The caches of all layers, and the two buffers, made when they are first used."""
 
     def __init__(self, caches: dict[str, torch.Tensor], num_blocks: int, shape: Shape, staging_bytes: int) -> None:
         self._shape = shape
         # Layers that share a cache (cross-layer sharing) are one.
         distinct = {(cache.data_ptr(), cache.shape, cache.stride()): cache for cache in caches.values()}
         self._layers = [group_kernel_blocks(cache, num_blocks) for cache in distinct.values()]
+        places = list(distinct)
+        self._order = {name: places.index((cache.data_ptr(), cache.shape, cache.stride())) for name, cache in caches.items()}
         sizes = {layer[0].numel() * layer.element_size() for layer in self._layers}
         if len(self._layers) != shape.layers or sizes != {shape.page_bytes}:
             message = (
@@ -48,8 +53,18 @@ class Pages:
         self._on_gpu = self._device.type == "cuda"
         self._rows = max(1, staging_bytes // shape.block_bytes)
         self._load_lock = threading.Lock()
-        self._incoming = self._buffer()
-        self._outgoing = self._buffer()
+
+    @cached_property
+    def _incoming(self) -> torch.Tensor:
+        return self._buffer()
+
+    @cached_property
+    def _outgoing(self) -> torch.Tensor:
+        return self._buffer()
+
+    def copies(self) -> DeviceCopies | None:
+        """Copies without these buffers, where the device and its layout allow them."""
+        return DeviceCopies.of(self._layers, self._order, self._shape)
 
     def context(self) -> AbstractContextManager[Any]:
         """Where a thread of ours works: on a GPU, a stream of its own; on a CPU, without others' cores."""

@@ -1,7 +1,8 @@
 """The worker's half: bytes between the engine's KV cache and buffers that the node client reads and writes.
 
-All copies of the cache are torch operations, so that what runs on a CPU runs on a GPU too: there each direction has a stream
-and pinned memory of its own. Saves are made by a thread, beside the steps that follow; the blocks stay as they are meanwhile,
+On a GPU weft's own copier moves bytes between the cache and the node's memory, ordered with the engine's stream by events, so
+that no thread of the engine waits (``device``). Everywhere else copies are torch operations through a buffer (``pages``), which
+run on a CPU too. Saves are made by a thread, beside the steps that follow; the blocks stay as they are meanwhile,
 since the scheduler frees them only when this half says so.
 """
 
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
+    from weft_kv._native import Arriving, Lookup, Stored
     from weft_kv.attachment import Attachment
     from weft_kv.settings import Settings
     from weft_kv.vllm.contract import Shape
+    from weft_kv.vllm.device import DeviceCopies
     from weft_kv.vllm.orders import LoadOrder, SaveOrder
 
 logger = logging.getLogger("vllm.weft")
@@ -50,6 +53,9 @@ class WorkerHalf:
         self._received: set[str] = set()
         self._failed: set[int] = set()
         self._pages: Pages | None = None
+        self._copies: DeviceCopies | None = None
+        self._arriving: list[Arriving] = []
+        self._offered = False
         self._saver: _Thread | None = None
         self._loader: _Thread | None = None
         self.counts: Counter[str] = Counter()
@@ -58,16 +64,28 @@ class WorkerHalf:
     def register(self, caches: dict[str, Any], num_blocks: int) -> None:
         """The engine's KV cache is there."""
         self._pages = Pages(caches, num_blocks, self._shape, self._settings.staging_bytes)
+        if self._settings.device_copies:
+            self._copies = self._pages.copies()
         self._saver = _Thread("weft-save", self._pages.context)
         self._loader = _Thread("weft-load", self._pages.context)
 
     def load(self, orders: Iterable[LoadOrder]) -> None:
         """Begin what is to be loaded; what the step needs is there on return."""
+        self._arriving = [arriving for arriving in self._arriving if not arriving.done]
+        orders = list(orders)
+        # The blocks were the engine's until now: what it asked of its stream comes first.
+        ready = self._pages.ready() if self._copies is not None and self._pages is not None and orders else None
         for order in orders:
             if not order.background:
-                self._load(order)
-            elif self._loader is None or not self._loader.put(partial(self._load_beside, order), order.request_id):
-                self._load_beside(order)
+                self._load(order, ready)
+            elif self._loader is None or not self._loader.put(partial(self._load_beside, order, ready), order.request_id):
+                self._load_beside(order, ready)
+
+    def wait_layer(self, name: str) -> None:
+        """Have the engine's stream wait for what comes into a layer: it is about to be computed."""
+        if self._copies is not None and self._settings.layerwise:
+            for arriving in self._arriving:
+                self._copies.hold(arriving, name)
 
     def save(self, orders: Iterable[SaveOrder]) -> None:
         """Begin to save. Does not wait."""
@@ -111,19 +129,22 @@ class WorkerHalf:
         for thread in (self._loader, self._saver):
             if thread is not None:
                 thread.stop()
+        self._arriving.clear()
 
-    def _load_beside(self, order: LoadOrder) -> None:
+    def _load_beside(self, order: LoadOrder, ready: Any) -> None:  # noqa: ANN401 - an event of torch, or nothing
         try:
-            self._load(order)
+            self._load(order, ready)
         finally:
             with self._lock:
                 self._received.add(order.request_id)
 
-    def _load(self, order: LoadOrder) -> None:
+    def _load(self, order: LoadOrder, ready: Any) -> None:  # noqa: ANN401 - an event of torch, or nothing
         done = 0
         lookup = self._attachment.take(order.lookup)
         try:
-            if lookup is not None and self._pages is not None:
+            if lookup is not None and self._copies is not None:
+                done = self._arrive(self._copies, lookup, order, ready)
+            elif lookup is not None and self._pages is not None:
                 done = self._pages.scatter(lookup, order)
         except Exception:
             logger.exception("weft: a load failed: the blocks are computed")
@@ -135,16 +156,32 @@ class WorkerHalf:
                 self.counts["failed"] += len(order.blocks) - done
                 self._failed.update(order.blocks[done:])
 
+    def _arrive(self, copies: DeviceCopies, lookup: Lookup, order: LoadOrder, ready: Any) -> int:  # noqa: ANN401
+        came = copies.whole(self._attachment.client, lookup, order, ready)
+        if came is not None:
+            return came
+        arriving = copies.begin(lookup, order, ready)
+        if order.background:
+            # The engine uses the blocks when it is told that they are there.
+            arriving.wait()
+            return len(arriving)
+        if not self._settings.layerwise:
+            copies.hold(arriving, None)
+        self._arriving.append(arriving)
+        return len(arriving)
+
     def _save(self, order: SaveOrder, ready: Any) -> None:  # noqa: ANN401 - an event of torch, or nothing
         try:
             if self._pages is None or not self._attachment.client.attached:
                 self.counts["refused"] += len(order.hashes)
                 return
+            if self._copies is not None:
+                self._prepare(self._copies)
+                self._count(self._copies.store(self._attachment.client, order, ready))
+                return
             for hashes, rows in self._pages.gather(order, ready):
                 done = self._attachment.client.store(hashes, rows)
-                self.counts["stored"] += done.stored
-                self.counts["present"] += done.present
-                self.counts["refused"] += done.refused
+                self._count(done)
                 if done.refused:
                     # What follows a missing block is never found.
                     return
@@ -152,6 +189,19 @@ class WorkerHalf:
             logger.exception("weft: a save failed: the blocks are not stored")
         finally:
             self._saved(order.request_id)
+
+    def _prepare(self, copies: DeviceCopies) -> None:
+        """What takes a moment, where there is time for it: once for each life of the node's memory."""
+        if not self._settings.node_copies:
+            copies.pin(self._attachment.client)
+        elif not self._offered:
+            self._offered = True
+            copies.hand_over(self._attachment.client)
+
+    def _count(self, done: Stored) -> None:
+        self.counts["stored"] += done.stored
+        self.counts["present"] += done.present
+        self.counts["refused"] += done.refused
 
     def _saved(self, request_id: str) -> None:
         with self._lock:

@@ -32,6 +32,7 @@ mod geometry;
 mod listener;
 mod mapping;
 mod message;
+mod pages;
 mod peer;
 mod region;
 
@@ -40,8 +41,9 @@ pub use geometry::{Geometry, GeometryError, SlotIndex};
 pub use listener::{ListenError, SocketPolicy, listen};
 pub use message::{
     AttachmentId, BLOCKS_PER_MESSAGE_MAX, Commit, CommitSlot, Committed, Detach, DeviceChanged, Draining, Hello, Kind,
-    Load, Loaded, LoadedSlot, Refused, Release, Reserve, Reserved, ReservedBlock, SharedCache, SlotRef, Source,
-    ToEngine, ToNode, Touch, VERSION, Welcome,
+    Load, Loaded, LoadedSlot, Refused, Release, Reserve, Reserved, ReservedBlock, SlotRef, Source, ToEngine, ToNode,
+    Touch, VERSION, Welcome,
 };
+pub use pages::{CacheShared, LoadPages, PagesLoaded, PagesStored, SharedCache, StorePages};
 pub use peer::PeerProcess;
 pub use region::{BorrowError, Region, RegionError, SlotReader, SlotWriter, Span};

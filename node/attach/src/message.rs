@@ -11,12 +11,16 @@
 //! | [`Load`] | [`Loaded`] |
 //! | [`Release`], [`Touch`], [`DeviceChanged`] | none |
 //! | [`Detach`] | [`Detach`], then the node closes |
+//! | [`SharedCache`] | [`CacheShared`] |
+//! | [`StorePages`] | [`PagesStored`] |
+//! | [`LoadPages`] | [`PagesLoaded`] |
 //! | – | [`Draining`], at any time |
 
 use serde::{Deserialize, Serialize};
 use weft_types::codec::{self, DecodeError};
 use weft_types::{BlockHash, Checksum, Contract, EndpointId, Incarnation, NodeId};
 
+use crate::pages::{CacheShared, LoadPages, PagesLoaded, PagesStored, SharedCache, StorePages};
 use crate::{Geometry, SlotIndex};
 
 /// Version of the engine socket's protocol. Messages are only ever appended; a field added to one raises this number, and
@@ -59,6 +63,18 @@ pub enum Kind {
     Detach = 13,
     /// The node goes.
     Draining = 14,
+    /// The engine's cache on a GPU, for the node to copy from and to.
+    ShareCache = 15,
+    /// Whether the node has opened it.
+    CacheShared = 16,
+    /// Asks the node to store pages of it.
+    StorePages = 17,
+    /// They are stored.
+    PagesStored = 18,
+    /// Asks the node to copy blocks into pages of it.
+    LoadPages = 19,
+    /// They are there.
+    PagesLoaded = 20,
 }
 
 /// Number of an attachment, never used again: the daemon's boot counter and a count.
@@ -241,27 +257,6 @@ pub struct Detach {}
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Draining {}
 
-/// An engine's KV cache on a GPU, for the node to open and copy from and to by itself: handles of the driver.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct SharedCache {
-    /// The device's UUID.
-    pub device: [u8; 16],
-    /// Handle of an event, 64 bytes: recorded on the engine's stream before each request that names pages.
-    pub ready: Vec<u8>,
-    /// Handles of the allocations that the cache lies in, 64 bytes each.
-    pub allocations: Vec<Vec<u8>>,
-    /// Where each layer begins: number of its allocation, and offset.
-    pub layers: Vec<(u32, u64)>,
-    /// From one page of a layer to the next.
-    pub page_stride: u64,
-    /// Bytes of a page in one layer.
-    pub page_bytes: u64,
-    /// Pages of a block.
-    pub block_pages: u32,
-    /// Pages there are.
-    pub pages: u32,
-}
-
 /// Whatever an engine sends.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -275,6 +270,9 @@ pub enum ToNode {
     Touch(Touch),
     DeviceChanged(DeviceChanged),
     Detach(Detach),
+    ShareCache(Box<SharedCache>),
+    StorePages(StorePages),
+    LoadPages(LoadPages),
 }
 
 /// Whatever a node sends.
@@ -289,6 +287,9 @@ pub enum ToEngine {
     Loaded(Loaded),
     Detach(Detach),
     Draining(Draining),
+    CacheShared(CacheShared),
+    PagesStored(PagesStored),
+    PagesLoaded(PagesLoaded),
 }
 
 impl ToNode {
@@ -304,6 +305,9 @@ impl ToNode {
             Self::Touch(message) => (Kind::Touch, codec::encode(message)),
             Self::DeviceChanged(message) => (Kind::DeviceChanged, codec::encode(message)),
             Self::Detach(message) => (Kind::Detach, codec::encode(message)),
+            Self::ShareCache(message) => (Kind::ShareCache, codec::encode(&**message)),
+            Self::StorePages(message) => (Kind::StorePages, codec::encode(message)),
+            Self::LoadPages(message) => (Kind::LoadPages, codec::encode(message)),
         }
     }
 
@@ -321,6 +325,9 @@ impl ToNode {
             Some(Kind::Touch) => Self::Touch(codec::decode(bytes)?),
             Some(Kind::DeviceChanged) => Self::DeviceChanged(codec::decode(bytes)?),
             Some(Kind::Detach) => Self::Detach(codec::decode(bytes)?),
+            Some(Kind::ShareCache) => Self::ShareCache(Box::new(codec::decode(bytes)?)),
+            Some(Kind::StorePages) => Self::StorePages(codec::decode(bytes)?),
+            Some(Kind::LoadPages) => Self::LoadPages(codec::decode(bytes)?),
             _ => return Ok(None),
         }))
     }
@@ -338,6 +345,9 @@ impl ToEngine {
             Self::Loaded(message) => (Kind::Loaded, codec::encode(message)),
             Self::Detach(message) => (Kind::Detach, codec::encode(message)),
             Self::Draining(message) => (Kind::Draining, codec::encode(message)),
+            Self::CacheShared(message) => (Kind::CacheShared, codec::encode(message)),
+            Self::PagesStored(message) => (Kind::PagesStored, codec::encode(message)),
+            Self::PagesLoaded(message) => (Kind::PagesLoaded, codec::encode(message)),
         }
     }
 
@@ -354,13 +364,16 @@ impl ToEngine {
             Some(Kind::Loaded) => Self::Loaded(codec::decode(bytes)?),
             Some(Kind::Detach) => Self::Detach(codec::decode(bytes)?),
             Some(Kind::Draining) => Self::Draining(codec::decode(bytes)?),
+            Some(Kind::CacheShared) => Self::CacheShared(codec::decode(bytes)?),
+            Some(Kind::PagesStored) => Self::PagesStored(codec::decode(bytes)?),
+            Some(Kind::PagesLoaded) => Self::PagesLoaded(codec::decode(bytes)?),
             _ => return Ok(None),
         }))
     }
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 20] = [
         Self::Hello,
         Self::Welcome,
         Self::Refused,
@@ -375,6 +388,12 @@ impl Kind {
         Self::DeviceChanged,
         Self::Detach,
         Self::Draining,
+        Self::ShareCache,
+        Self::CacheShared,
+        Self::StorePages,
+        Self::PagesStored,
+        Self::LoadPages,
+        Self::PagesLoaded,
     ];
 
     /// The kind with this number.
@@ -385,20 +404,20 @@ impl Kind {
 }
 
 /// Block hashes as one run of bytes: a serde sequence would visit every byte of every hash.
-mod hashes {
+pub(crate) mod hashes {
     use serde::de::{Error, Visitor};
     use serde::{Deserializer, Serializer};
     use weft_types::BlockHash;
 
     use super::BLOCKS_PER_MESSAGE_MAX;
 
-    pub(super) fn serialize<S: Serializer>(blocks: &[BlockHash], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(blocks: &[BlockHash], serializer: S) -> Result<S::Ok, S::Error> {
         let mut bytes = Vec::with_capacity(blocks.len() * BlockHash::LEN);
         blocks.iter().for_each(|block| bytes.extend_from_slice(block.as_bytes()));
         serializer.serialize_bytes(&bytes)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<BlockHash>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<BlockHash>, D::Error> {
         deserializer.deserialize_byte_buf(Hashes)
     }
 

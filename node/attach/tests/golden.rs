@@ -3,9 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 
 use weft_attach::{
-    AttachmentId, Commit, CommitSlot, Committed, Detach, DeviceChanged, Draining, Geometry, Hello, Load, Loaded,
-    LoadedSlot, Refused, Release, Reserve, Reserved, ReservedBlock, SlotIndex, SlotRef, Source, ToEngine, ToNode,
-    Touch, Welcome,
+    AttachmentId, CacheShared, Commit, CommitSlot, Committed, Detach, DeviceChanged, Draining, Geometry, Hello, Load,
+    LoadPages, Loaded, LoadedSlot, PagesLoaded, PagesStored, Refused, Release, Reserve, Reserved, ReservedBlock,
+    SharedCache, SlotIndex, SlotRef, Source, StorePages, ToEngine, ToNode, Touch, Welcome,
 };
 use weft_types::{BlockHash, BlockSize, Checksum, Contract, Incarnation, ModelKey, Part};
 
@@ -145,6 +145,42 @@ fn loads() {
 }
 
 #[test]
+fn pages_of_a_gpu() {
+    let shared = SharedCache {
+        device: [0xab; 16],
+        ready: vec![1, 2],
+        allocations: vec![vec![3], vec![4, 5]],
+        layers: vec![(0, 0), (1, 300)],
+        page_stride: 8192,
+        page_bytes: 5000,
+        block_pages: 4,
+        pages: 9,
+    };
+    to_node(
+        &ToNode::ShareCache(Box::new(shared)),
+        15,
+        &format!(
+            "{} -- device
+             02 0102           -- handle of the event
+             02 01 03 02 0405  -- two allocations, handles
+             02 0000 01 fb2c01 -- two layers: allocation, offset
+             fb0020 fb8813     -- from page to page, bytes of a page
+             04 09             -- pages of a block, pages",
+            "ab".repeat(16)
+        ),
+    );
+    let refused = CacheShared { refused: Some("no".into()) };
+    to_engine(&ToEngine::CacheShared(refused), 16, "01 02 6e6f -- reason");
+    let one = format!("20 {} -- one hash", "11".repeat(32));
+    let store = StorePages { blocks: vec![hash(0x11)], pages: vec![7, 8] };
+    to_node(&ToNode::StorePages(store), 17, &format!("{one}\n 02 07 08 -- pages"));
+    to_engine(&ToEngine::PagesStored(PagesStored { stored: 1, present: 2 }), 18, "01 02 -- stored, present");
+    let load = LoadPages { blocks: vec![hash(0x11)], skip: 1, pages: vec![7, 8] };
+    to_node(&ToNode::LoadPages(load), 19, &format!("{one}\n 01 -- skipped\n 02 07 08 -- pages"));
+    to_engine(&ToEngine::PagesLoaded(PagesLoaded { pages: 2 }), 20, "02 -- pages");
+}
+
+#[test]
 fn a_kind_from_the_future_is_told_apart_from_rubbish() {
     assert!(ToNode::decode(999, &[]).unwrap().is_none());
     assert!(ToEngine::decode(4, &[]).unwrap().is_none(), "an engine expects no Reserve");
@@ -156,7 +192,7 @@ fn a_kind_from_the_future_is_told_apart_from_rubbish() {
 
 proptest::proptest! {
     #[test]
-    fn rubbish_never_panics(kind in 0u16..20, bytes: Vec<u8>) {
+    fn rubbish_never_panics(kind in 0u16..24, bytes: Vec<u8>) {
         let _ = ToNode::decode(kind, &bytes);
         let _ = ToEngine::decode(kind, &bytes);
     }

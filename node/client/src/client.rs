@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use weft_attach::{BLOCKS_PER_MESSAGE_MAX, Detach, Load, ToEngine, ToNode};
+use weft_attach::{BLOCKS_PER_MESSAGE_MAX, Detach, Load, Region, SharedCache, ToEngine, ToNode};
 use weft_types::{BlockHash, Contract, EndpointId, Incarnation};
 
 use crate::link::{Keepsake, Link};
-use crate::store::{self, Stored};
+use crate::pages;
+use crate::store::{self, Fill, Stored};
 use crate::supervisor::supervise;
 use crate::{AttachError, LoadedBlock};
 
@@ -97,10 +98,56 @@ impl NodeClient {
     ///
     /// `fill` runs inside this future, once for each block that is written, and must write every byte.
     pub async fn store<F: FnMut(usize, &mut [u8]) + Send>(&self, blocks: &[BlockHash], mut fill: F) -> Stored {
+        self.store_by(blocks, &mut Fill::Each(&mut fill)).await
+    }
+
+    /// As [`Self::store`], for who copies many blocks at once: `fill` gets a batch of positions and slots, and says whether it
+    /// wrote every byte of all. If not, they and the rest are refused.
+    pub async fn store_together<F: FnMut(&mut [(usize, &mut [u8])]) -> bool + Send>(
+        &self,
+        blocks: &[BlockHash],
+        mut fill: F,
+    ) -> Stored {
+        self.store_by(blocks, &mut Fill::Together(&mut fill)).await
+    }
+
+    async fn store_by(&self, blocks: &[BlockHash], fill: &mut Fill<'_>) -> Stored {
         match self.live().filter(|link| !link.is_ending()) {
-            Some(link) => store::store(&link, blocks, &mut fill, self.deadline).await,
+            Some(link) => store::store(&link, blocks, fill, self.deadline).await,
             None => Stored { refused: blocks.len(), ..Stored::default() },
         }
+    }
+
+    /// The memory shared with the daemon that is there now: for who registers it with a device.
+    #[must_use]
+    pub fn region(&self) -> Option<Arc<Region>> {
+        self.live().map(|link| Arc::clone(link.region()))
+    }
+
+    /// Has the node copy from and to a KV cache of ours by itself from now on, this daemon and those after it.
+    ///
+    /// # Errors
+    /// This one does not: why.
+    pub async fn share_cache(&self, cache: SharedCache) -> Result<(), String> {
+        *self.keepsake.cache.lock() = Some(cache);
+        let link = self.live().ok_or_else(|| "the daemon is not there".to_owned())?;
+        pages::share(&link, &self.keepsake, self.deadline).await
+    }
+
+    /// Has the node store blocks from pages of the cache that was shared; the engine's event was recorded. Without a deadline: the
+    /// pages are the node's until this returns.
+    pub async fn store_pages(&self, blocks: &[BlockHash], pages: &[u32]) -> Stored {
+        let Some(link) = self.live().filter(|link| !link.is_ending()) else {
+            return Stored { refused: blocks.len(), ..Stored::default() };
+        };
+        pages::store(&link, &self.keepsake, self.deadline, blocks, pages).await
+    }
+
+    /// Has the node copy loaded blocks into pages of the cache that was shared, but for the first `skip` of the first block; how many
+    /// pages came, from the first. The engine's event was recorded. Without a deadline, as [`Self::store_pages`].
+    pub async fn load_pages(&self, blocks: &[&LoadedBlock], skip: u32, pages: &[u32]) -> usize {
+        let Some(link) = self.live() else { return 0 };
+        pages::load(&link, &self.keepsake, self.deadline, blocks, skip, pages).await
     }
 
     /// Reports changes of this engine's device tier (rank 0), in order; never waits. What is held is remembered, up to a

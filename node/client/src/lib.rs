@@ -21,6 +21,7 @@ mod device;
 mod error;
 mod link;
 mod loaded;
+mod pages;
 mod silence;
 mod store;
 mod supervisor;

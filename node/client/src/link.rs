@@ -12,12 +12,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, OnceCell, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use weft_attach::{
     AttachmentId, Commit, CommitSlot, Frame, FrameError, FrameReader, FrameWriter, Hello, Region, Release,
-    ReservedBlock, SlotRef, ToEngine, ToNode, VERSION, recv_with_descriptors, send_with_descriptors,
+    ReservedBlock, SharedCache, SlotRef, ToEngine, ToNode, VERSION, recv_with_descriptors, send_with_descriptors,
 };
 
 use crate::client::AttachConfig;
@@ -44,6 +44,8 @@ pub(crate) struct Keepsake {
     pub(crate) device: Mutex<DeviceTier>,
     /// There is something of the device tier to be told.
     pub(crate) device_changed: Notify,
+    /// A cache that nodes copy from and to by themselves.
+    pub(crate) cache: Mutex<Option<SharedCache>>,
     /// Attachments of which no block is left.
     pub(crate) surrendered: Mutex<Vec<AttachmentId>>,
 }
@@ -62,6 +64,8 @@ pub(crate) struct Link {
     ending: AtomicBool,
     silence: Mutex<Silence>,
     keepsake: Arc<Keepsake>,
+    /// Whether this daemon has opened our cache, or why not.
+    shared: OnceCell<Result<(), String>>,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +106,7 @@ impl Link {
             ending: AtomicBool::new(false),
             silence: Mutex::new(Silence::new(Instant::now())),
             keepsake: Arc::clone(keepsake),
+            shared: OnceCell::new(),
         });
         tokio::spawn(Arc::clone(&link).read(read));
         tokio::spawn(Arc::clone(&link).write(write, outgoing));
@@ -111,6 +116,11 @@ impl Link {
     /// Its memory.
     pub(crate) fn region(&self) -> &Arc<Region> {
         &self.region
+    }
+
+    /// Whether this daemon has opened our cache: asked once.
+    pub(crate) fn shared(&self) -> &OnceCell<Result<(), String>> {
+        &self.shared
     }
 
     /// The connection is about to end, as one side told the other: it takes no stores.

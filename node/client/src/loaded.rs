@@ -61,6 +61,12 @@ impl LoadedBlock {
     }
 }
 
+impl AsRef<[u8]> for LoadedBlock {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
 impl Drop for LoadedBlock {
     fn drop(&mut self) {
         self.reader = None;

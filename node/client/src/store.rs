@@ -28,6 +28,17 @@ pub struct Stored {
     pub refused: usize,
 }
 
+/// Writes the bytes of a batch: positions, and their slots.
+type Together<'a> = dyn FnMut(&mut [(usize, &mut [u8])]) -> bool + Send + 'a;
+
+/// Who writes the blocks' bytes.
+pub(crate) enum Fill<'a> {
+    /// Block by block.
+    Each(&'a mut (dyn FnMut(usize, &mut [u8]) + Send)),
+    /// A batch at once; whether all of it was written.
+    Together(&'a mut Together<'a>),
+}
+
 /// Reservations that are given back unless they are committed, also when the store is cancelled.
 struct Reservations<'a> {
     link: &'a Link,
@@ -43,12 +54,7 @@ impl Drop for Reservations<'_> {
 }
 
 /// Stores the blocks that the node lacks.
-pub(crate) async fn store(
-    link: &Arc<Link>,
-    blocks: &[BlockHash],
-    fill: &mut (impl FnMut(usize, &mut [u8]) + Send),
-    deadline: Duration,
-) -> Stored {
+pub(crate) async fn store(link: &Arc<Link>, blocks: &[BlockHash], fill: &mut Fill<'_>, deadline: Duration) -> Stored {
     let mut total = Stored::default();
     let by_bytes = usize::try_from(BATCH_BYTES_MAX / link.region().geometry().slot_bytes).unwrap_or(usize::MAX);
     let step = by_bytes.clamp(1, BATCH_BLOCKS_MAX);
@@ -76,14 +82,14 @@ async fn store_batch(
     link: &Arc<Link>,
     blocks: &[BlockHash],
     batch: Range<usize>,
-    fill: &mut (impl FnMut(usize, &mut [u8]) + Send),
+    fill: &mut Fill<'_>,
     deadline: Duration,
 ) -> Option<Stored> {
     let mut done = Stored::default();
     let request = ToNode::Reserve(Reserve { blocks: blocks[batch.clone()].to_vec() });
     let ToEngine::Reserved(reserved) = link.call(&request, deadline).await? else { return None };
     let mut reservations = Reservations { link, slots: granted(&reserved.blocks).collect() };
-    let mut commit = Vec::with_capacity(reservations.slots.len());
+    let mut writers = Vec::with_capacity(reservations.slots.len());
     for (position, block) in batch.zip(&reserved.blocks) {
         match block {
             ReservedBlock::Present => done.present += 1,
@@ -92,18 +98,29 @@ async fn store_batch(
                 break;
             }
             ReservedBlock::Slot(slot) => {
-                let Ok(mut writer) = link.region().write(slot.slot) else {
+                let Ok(writer) = link.region().write(slot.slot) else {
                     done.refused += 1;
                     break;
                 };
-                fill(position, &mut writer);
-                let checksum = Some(Checksum::of(&writer));
-                commit.push(CommitSlot { slot: *slot, checksum });
-                drop(writer);
-                // A block is a millisecond of copying: let others run in between.
-                tokio::task::yield_now().await;
+                writers.push((position, *slot, writer));
             }
         }
+    }
+    if let Fill::Together(fill) = fill
+        && !fill(&mut writers.iter_mut().map(|(position, _, writer)| (*position, &mut **writer)).collect::<Vec<_>>())
+    {
+        done.refused += writers.len();
+        writers.clear();
+    }
+    let mut commit = Vec::with_capacity(writers.len());
+    for (position, slot, mut writer) in writers {
+        if let Fill::Each(fill) = fill {
+            fill(position, &mut writer);
+        }
+        commit.push(CommitSlot { slot, checksum: Some(Checksum::of(&writer)) });
+        drop(writer);
+        // A block is a millisecond of copying: let others run in between.
+        tokio::task::yield_now().await;
     }
     if commit.is_empty() {
         return Some(done);

@@ -3,7 +3,7 @@
 use crate::device::{Gpu, ended};
 use crate::driver::{self, CUstream};
 use crate::error::Refused;
-use crate::event::Event;
+use crate::event::{EngineEvent, Event};
 
 /// A stream of ours. Dropped, it ends when all it was given is done.
 #[derive(Debug)]
@@ -55,6 +55,14 @@ impl Stream {
     /// The driver refuses.
     pub fn wait_for(&self, event: &Event) -> Result<(), Refused> {
         self.as_engine().wait_for(event)
+    }
+
+    /// Has what comes next wait for what an engine's event is behind.
+    ///
+    /// # Errors
+    /// The driver refuses.
+    pub fn wait_for_engine(&self, event: EngineEvent) -> Result<(), Refused> {
+        event.hold(self)
     }
 
     /// Waits until all is done. After an error nothing of it runs any more: the context is lost.

@@ -76,7 +76,7 @@ pub(super) async fn shake_hands(
         session,
         endpoint: hello.endpoint.clone(),
         peer,
-        engine: Engine::new(arena, device),
+        engine: Engine::new(arena, device, shared.gpu_copies),
         verdict: verdicts,
         _following: following,
     };

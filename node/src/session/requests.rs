@@ -8,11 +8,12 @@ use tokio::io::AsyncRead;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use weft_attach::{
-    Commit, Committed, Detach, Frame, FrameError, FrameReader, Load, Loaded, LoadedSlot, Reserve, Reserved,
-    ReservedBlock, Source, ToEngine, ToNode,
+    Commit, Committed, Detach, Frame, FrameError, FrameReader, Load, Loaded, LoadedSlot, PagesStored, Reserve,
+    Reserved, ReservedBlock, Source, ToEngine, ToNode,
 };
 use weft_store::{Ledger, PinnedBlock, Reservation};
 
+use super::copies::Copies;
 use super::{SessionError, Shared};
 use crate::arenas::ArenaLease;
 use crate::report::DeviceHeld;
@@ -30,11 +31,13 @@ pub(super) struct Engine {
     ledger: Arc<Mutex<Option<Ledger>>>,
     device: Arc<Mutex<DeviceHeld>>,
     waiting: Arc<Semaphore>,
+    copies: Copies,
 }
 
 impl Engine {
-    pub(super) fn new(arena: ArenaLease, device: Arc<Mutex<DeviceHeld>>) -> Self {
+    pub(super) fn new(arena: ArenaLease, device: Arc<Mutex<DeviceHeld>>, gpu_copies: bool) -> Self {
         Self {
+            copies: Copies::new(gpu_copies, &arena),
             arena,
             ledger: Arc::new(Mutex::new(Some(Ledger::new()))),
             device,
@@ -44,6 +47,11 @@ impl Engine {
 
     pub(super) fn arena(&self) -> &ArenaLease {
         &self.arena
+    }
+
+    /// Waits until nothing is copied from or to its GPU any more.
+    pub(super) async fn end_copies(&self) {
+        self.copies.clone().end().await;
     }
 
     /// What it holds, once it asks no more.
@@ -82,6 +90,22 @@ impl Engine {
                         reporter.changed();
                     }
                     None
+                }
+                ToNode::ShareCache(cache) => Some(ToEngine::CacheShared(self.copies.share(*cache).await)),
+                ToNode::StorePages(store) => {
+                    let store = |shared: Arc<Shared>, copies: Copies| async move {
+                        // A node that drains takes nothing.
+                        let draining = shared.draining.is_cancelled();
+                        let done =
+                            if draining { PagesStored::default() } else { copies.store(&shared.metrics, store).await };
+                        ToEngine::PagesStored(done)
+                    };
+                    self.beside(store(Arc::clone(shared), self.copies.clone()), frame.call, answers)
+                }
+                ToNode::LoadPages(load) => {
+                    let copies = self.copies.clone();
+                    let load = async move { ToEngine::PagesLoaded(copies.load(load).await) };
+                    self.beside(load, frame.call, answers)
                 }
                 ToNode::Detach(_) => {
                     send(answers, ToEngine::Detach(Detach {}), frame.call).await;
@@ -133,6 +157,19 @@ impl Engine {
             fetcher.extend(&arena, &load.blocks, &mut run, deadline).await;
             send(&answers, loaded(&shared, &ledger, run, load.blocks.len()), call).await;
         });
+        None
+    }
+
+    /// Answers from a task, when it is done. Copies are bounded by who makes them, answers by who reads them.
+    #[expect(clippy::unused_self, reason = "beside `load`, which does the same")]
+    fn beside(
+        &self,
+        work: impl Future<Output = ToEngine> + Send + 'static,
+        call: u32,
+        answers: &mpsc::Sender<Frame>,
+    ) -> Option<ToEngine> {
+        let answers = answers.clone();
+        tokio::spawn(async move { send(&answers, work.await, call).await });
         None
     }
 

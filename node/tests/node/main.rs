@@ -6,6 +6,7 @@ mod disk;
 mod engines;
 mod events;
 mod fleet;
+mod gpu;
 mod metadata;
 mod resync;
 mod world;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use weft_cluster_tests::{Cluster, python_module};
+use weft_gpu_driver::stage::Stage;
 
 /// The stable interface that the module is built against begins here.
 const PYTHON_MIN: &str = "import sys; sys.exit(sys.version_info < (3, 11))";
@@ -26,8 +27,13 @@ fn a_python_engine_stores_and_loads() {
     // Room for the contracts of the simulated engines and of the tests.
     let cluster = Cluster::start(&["--host-memory", "256MiB", "--contract-memory", "32MiB"]).unwrap();
     let sockets = [1, 2].map(|node| cluster.socket(node).into_os_string().into_string().unwrap()).join(",");
-    for tests in ["test_client.py", "test_fingerprint.py"] {
-        let ended = Command::new("python3")
+    let gpu = Stage::set();
+    for tests in ["test_client.py", "test_fingerprint.py", "test_gpu.py"] {
+        let mut python = Command::new("python3");
+        if tests == "test_gpu.py" {
+            gpu.put(&mut python);
+        }
+        let ended = python
             .arg(root.join("connectors/tests").join(tests))
             .env("PYTHONPATH", package.path())
             .env("PYTHONDONTWRITEBYTECODE", "1")

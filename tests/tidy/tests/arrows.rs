@@ -29,6 +29,7 @@ const LADDER: &[(&str, &[&str])] = &[
             "weft-attach",
             "weft-events",
             "weft-event-feed",
+            "weft-gpu",
             "weft-metadata-client",
             "weft-index",
             "weft-transport",
@@ -52,7 +53,7 @@ const LADDER: &[(&str, &[&str])] = &[
     ),
     ("weft-engine-sim", &["weft-node-client", "weft-tokens", "weft-service"]),
     ("weft-route-sim", &["weft-policy"]),
-    ("weft-kv-native", &["weft-node-client"]),
+    ("weft-kv-native", &["weft-node-client", "weft-gpu"]),
 ];
 
 /// The binary and the tests may depend on anything, and nothing on them.
