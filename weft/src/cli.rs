@@ -7,6 +7,7 @@ use crate::bench::BenchArgs;
 use crate::certs::CertsCommand;
 use crate::clear::ClearArgs;
 use crate::cluster::OperatorArgs;
+use crate::doctor::DoctorArgs;
 use crate::explain::ExplainArgs;
 use crate::lookup::LookupArgs;
 use crate::metadata::MetadataArgs;
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     EngineSim(RoleArgs),
     /// Show members, nodes, endpoints, and blocks by tier.
     Status(StatusArgs),
+    /// Look at this host, a certificate and the cluster, and say how to mend what is wrong.
+    Doctor(DoctorArgs),
     /// Manage tenants: their quotas and weights, API keys, and the groups in which they share public prefixes.
     Tenant {
         /// What.

@@ -105,6 +105,16 @@ impl ClusterArgs {
         Ok(Cluster { members, fabric, client })
     }
 
+    /// Whose certificate would be shown, if any is known.
+    pub(crate) fn identity(&self) -> Option<IdentityFiles> {
+        match (&self.cert, &self.key, &self.ca) {
+            (Some(cert), Some(key), Some(ca)) => {
+                Some(IdentityFiles { cert: cert.clone(), key: key.clone(), ca: ca.clone() })
+            }
+            _ => Some(up::operator(&self.state)).filter(|files| files.cert.exists()),
+        }
+    }
+
     /// Folder of the `weft up` that is meant; `None`: another cluster is.
     pub(crate) fn up_state(&self) -> Option<&Path> {
         self.metadata.is_empty().then_some(&self.state)

@@ -8,6 +8,7 @@ mod clear;
 mod cli;
 mod cluster;
 mod confirm;
+mod doctor;
 mod explain;
 mod fault;
 mod http;
@@ -80,6 +81,7 @@ async fn main() -> ExitCode {
         Command::Audit { command } => exit_code(audit::run(&command).await),
         Command::Bench(args) => exit_code(bench::run(args).await),
         Command::Up(args) => exit_code(up::run(args).await),
+        Command::Doctor(args) => exit_code(doctor::run(&args).await),
         Command::Status(args) => exit_code(status::run(&args).await),
         Command::Tenant { command } => exit_code(tenant::run(&command).await),
         Command::Lookup(args) => exit_code(lookup::run(&args).await),
