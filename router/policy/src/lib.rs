@@ -19,6 +19,8 @@
 //! to be tuned to the load. All rates are learnt, from when first tokens come; what queued for memory or a link teaches nothing.
 //! `docs/routing.md` has what each term is worth.
 //!
+//! Before any of that, [`Queue`] decides who is let through at all.
+//!
 //! # Invariants
 //! - an endpoint that is not usable is never picked;
 //! - the same inputs give the same decision: time and dice are arguments;
@@ -28,12 +30,14 @@
 //! - engines' own gauges: they are old when they arrive, and a veto on old data makes routers herd;
 //! - the term for the age of what would be evicted: it needs the engines' events.
 
+mod admission;
 mod decision;
 mod fleet;
 mod links;
 mod rate;
 mod score;
 
+pub use admission::{Arrival, Bounds, Entered, Next, Place, Priority, Queue, Refused, Share, Why};
 pub use decision::{Ask, Candidate, Considered, Decision, Overlap, Source, Terms, Ticket};
 pub use fleet::{EndpointView, Fleet};
 pub use rate::{Priors, Rate, Rates};
