@@ -7,7 +7,9 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{Either, Full};
 use serde_json::json;
+use weft_policy::Why;
 
+use crate::metrics::Outcome;
 use crate::relay::Relay;
 
 /// Body of an answer: the router's own, or an engine's on its way through.
@@ -42,6 +44,8 @@ pub(crate) enum Refusal {
     Overloaded { in_flight: usize },
     #[error("{in_flight} requests of this tenant are in flight, which is its limit: try again in a second")]
     TenantBusy { in_flight: usize },
+    #[error("{}: try again in {} s", reason(*.why), seconds(*.retry_after))]
+    NotLetThrough { why: Why, retry_after: Duration },
     #[error("no endpoint of model '{model}' is healthy: try again in a second")]
     NoEndpoint { model: String },
     #[error("endpoint {endpoint} failed before it answered: {reason}")]
@@ -64,21 +68,28 @@ impl Refusal {
             Self::SlowBody { .. } => (StatusCode::REQUEST_TIMEOUT, BAD, "body_timeout"),
             Self::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", "overloaded"),
             Self::TenantBusy { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded"),
+            Self::NotLetThrough { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded"),
             Self::NoEndpoint { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", "no_endpoint"),
             Self::Upstream { .. } => (StatusCode::BAD_GATEWAY, "server_error", "endpoint_failed"),
         }
     }
 
-    /// The fault lies with who sent the request.
-    pub(crate) fn is_bad_request(&self) -> bool {
-        self.shape().0.is_client_error()
+    /// How a request ended that was refused so.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Upstream { .. } => Outcome::Failed,
+            Self::NotLetThrough { .. } | Self::TenantBusy { .. } => Outcome::Refused,
+            refusal if refusal.shape().0.is_client_error() => Outcome::BadRequest,
+            _ => Outcome::Refused,
+        }
     }
 
     pub(crate) fn into_response(self) -> Response<Body> {
         let (status, kind, code) = self.shape();
         let mut response = json(status, &error(kind, code, &self.to_string()));
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            let after = if let Self::NotLetThrough { retry_after, .. } = self { seconds(retry_after) } else { 1 };
+            response.headers_mut().insert(RETRY_AFTER, after.into());
         }
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -88,6 +99,19 @@ impl Refusal {
         }
         response
     }
+}
+
+fn reason(why: Why) -> &'static str {
+    match why {
+        Why::Full => "as many requests wait for an engine as may",
+        Why::Rate => "this tenant has used up its tokens",
+        Why::Deadline => "an engine would take this request too late",
+    }
+}
+
+/// As `Retry-After` says it: whole seconds, and never none.
+fn seconds(span: Duration) -> u64 {
+    span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0)).max(1)
 }
 
 /// Ends a stream whose engine died: an event of its own, whatever the event before it was cut in.

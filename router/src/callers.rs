@@ -33,6 +33,8 @@ const KEY_PREFIX: &str = "weft_";
 pub(crate) struct Caller {
     /// `None`: the one default tenant of a router without keys.
     pub(crate) tenant: Option<TenantId>,
+    /// Against other tenants' where requests wait, as metadata has it.
+    pub(crate) weight: u16,
     salt: String,
 }
 
@@ -170,17 +172,18 @@ impl Callers {
             if salt.is_empty() && unsalted.is_none() {
                 unsalted = Some(id.clone());
             }
-            known.add(id, salt, &secrets.keys);
+            known.add(id, tenant.settings.weight, salt, &secrets.keys);
         }
         for (id, tenant) in file.iter().flat_map(|file| file.tenants()) {
-            known.add(id, tenant.salt.clone(), &tenant.keys);
+            known.add(id, Known::WEIGHT, tenant.salt.clone(), &tenant.keys);
         }
         let serves = match self.config.keyless {
             Keyless::Always => true,
             Keyless::Never => false,
             Keyless::Loopback => self.loopback && !known.untold && known.tenants == 0 && file.is_none(),
         };
-        known.keyless = serves.then(|| Arc::new(Caller { tenant: unsalted, salt: self.default_salt.clone() }));
+        known.keyless = serves
+            .then(|| Arc::new(Caller { tenant: unsalted, weight: Known::WEIGHT, salt: self.default_salt.clone() }));
         self.known.store(Arc::new(known));
     }
 }
@@ -193,9 +196,18 @@ impl std::fmt::Debug for Callers {
 }
 
 impl Known {
+    /// Weight of those of whom metadata says nothing: what it gives a tenant that was just made.
+    const WEIGHT: u16 = 100;
+
     /// Metadata's come first: a key of the file that has the id of one of theirs is nobody's.
-    fn add<'a>(&mut self, tenant: &TenantId, salt: String, keys: impl IntoIterator<Item = (&'a KeyId, &'a KeyHash)>) {
-        let caller = Arc::new(Caller { tenant: Some(tenant.clone()), salt });
+    fn add<'a>(
+        &mut self,
+        tenant: &TenantId,
+        weight: u16,
+        salt: String,
+        keys: impl IntoIterator<Item = (&'a KeyId, &'a KeyHash)>,
+    ) {
+        let caller = Arc::new(Caller { tenant: Some(tenant.clone()), weight, salt });
         self.tenants += 1;
         for (id, hash) in keys {
             if self.keys.contains_key(id) {

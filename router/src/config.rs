@@ -13,7 +13,9 @@ use weft_service::address;
 use weft_service::config::{IdentityFiles, duration};
 use weft_types::{ByteSize, EndpointId, Name};
 
+use crate::admission::AdmissionConfig;
 use crate::callers::{Keyless, KeysConfig};
+use crate::ext_proc::ExtProcConfig;
 use crate::published::{self, KvEventsConfig};
 
 /// Configuration of a router. Every field has a default; without endpoints it answers that it knows no model.
@@ -24,6 +26,8 @@ pub struct Config {
     pub name: Name,
     /// Where clients come, TCP. Default `127.0.0.1:8080`.
     pub http: SocketAddr,
+    /// An endpoint picker for gateways that forward by themselves (Envoy's `ext_proc`). Default none.
+    pub ext_proc: Option<ExtProcConfig>,
     /// Probes and metrics, TCP. Default `127.0.0.1:7421`.
     pub admin: SocketAddr,
     /// Fabric, UDP; bound only with `metadata`. Default `127.0.0.1:7420`.
@@ -55,6 +59,8 @@ pub struct Config {
     pub endpoints: Vec<EndpointConfig>,
     /// Bounds.
     pub limits: Limits,
+    /// Who is let through when more want to than may.
+    pub admission: AdmissionConfig,
     /// Probes of endpoints.
     pub health: HealthConfig,
     /// Decisions that `weft explain` can be asked about: the last so many, in 32 MiB at most. Default 4096; 0 keeps none.
@@ -167,6 +173,14 @@ impl Config {
                 return Err(InvalidConfig { setting, got: got.to_string(), expected });
             }
         }
+        if self.admission.passing > 0 && self.admission.waiting == 0 {
+            let (got, expected) = ("0".to_owned(), "at least 1, where `admission.passing` is a bound".to_owned());
+            return Err(InvalidConfig { setting: "admission.waiting", got, expected });
+        }
+        if let Some((setting, got)) = self.admission.numbers().find(|(_, number)| !(0.0..1e12).contains(number)) {
+            let expected = "a number from 0".to_owned();
+            return Err(InvalidConfig { setting, got: got.to_string(), expected });
+        }
         let could_know = self.keys.file.is_some() || !self.metadata.is_empty();
         if self.keys.keyless == Keyless::Loopback && !self.http.ip().is_loopback() && !could_know {
             let expected = "a loopback address, or API keys (`keys.file`, or `metadata` with tenants); `keys.keyless = \"always\"` \
@@ -192,6 +206,7 @@ impl Config {
             ("limits.connect_within", limits.connect_within),
             ("limits.first_byte_within", limits.first_byte_within),
             ("limits.endpoint_stall", limits.endpoint_stall),
+            ("admission.wait_within", self.admission.wait_within),
             ("health.every", health.every),
             ("health.within", health.within),
         ];
@@ -210,6 +225,7 @@ impl Default for Config {
         Self {
             name: "router-1".parse().expect("letters, a dash and a digit are a name"),
             http: loopback(8080),
+            ext_proc: None,
             admin: loopback(7421),
             fabric: loopback(7420),
             metadata: Vec::new(),
@@ -223,6 +239,7 @@ impl Default for Config {
             models: Vec::new(),
             endpoints: Vec::new(),
             limits: Limits::default(),
+            admission: AdmissionConfig::default(),
             health: HealthConfig::default(),
             explained_requests: 4096,
             debug_headers: false,

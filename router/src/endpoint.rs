@@ -1,5 +1,6 @@
 //! An engine, as the router reaches it, and whether it does.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -95,6 +96,11 @@ impl Endpoint {
         } else {
             builder.path_and_query(format!("{}{path}", self.base)).build()
         }
+    }
+
+    /// Where it listens, if its URL says that in numbers and nothing else.
+    pub(crate) fn socket(&self) -> Option<SocketAddr> {
+        self.authority.as_str().parse().ok().filter(|_| self.base.is_empty())
     }
 
     /// As the history knows it.

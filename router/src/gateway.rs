@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName};
-use http::{HeaderValue, Method, Request, Response, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, request};
 use http_body_util::{BodyExt, Either, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -17,7 +17,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use weft_policy::Fleet;
 
-use self::attempt::{Routed, Routing};
+use self::attempt::Routed;
+pub(crate) use self::attempt::Routing;
 use crate::admission::Admission;
 use crate::answer::{self, Body, Refusal};
 use crate::callers::{Caller, Callers, strip_keys};
@@ -27,12 +28,12 @@ use crate::explain::Explain;
 use crate::history::{self, History};
 use crate::metrics::{Metrics, Outcome};
 use crate::models::{Model, Models};
-use crate::prompt::{Prompts, Surface};
+use crate::prompt::{Prompt, Prompts, Surface};
 use crate::relay::{Exchange, Relay};
 use crate::scan::Scan;
 use crate::upstream::{Arrived, Ask, Bodies, Upstream, strip_hop_headers, strip_request_headers};
 
-const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-weft-request-id");
+pub(crate) const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-weft-request-id");
 /// A caller's name for requests that belong together: among endpoints that cost the same, they stay at one.
 const SESSION_HEADER: HeaderName = HeaderName::from_static("x-session-id");
 const MATCHED_HEADER: HeaderName = HeaderName::from_static("x-weft-matched-tokens");
@@ -115,29 +116,27 @@ impl Gateway {
     }
 
     async fn exchange(&self, surface: Surface, caller: Arc<Caller>, request: Request<Incoming>) -> Response<Body> {
-        let admitted = match self.admission.admit(&caller) {
-            Ok(admitted) => admitted,
-            Err(in_flight) => {
-                self.metrics.ended(Outcome::Refused);
-                return Refusal::TenantBusy { in_flight }.into_response();
-            }
+        let mut exchange = match self.enter(&caller) {
+            Ok(exchange) => exchange,
+            Err(refusal) => return refusal.into_response(),
         };
-        let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() else {
-            self.metrics.ended(Outcome::Refused);
-            return Refusal::Overloaded { in_flight: self.limits.requests }.into_response();
-        };
-        let mut exchange = Exchange::begin(&self.metrics, permit, admitted);
         match self.route(surface, &caller, request, &mut exchange).await {
             Ok(routed) => self.pass_on(routed, exchange),
             Err(refusal) => {
-                exchange.outcome = match &refusal {
-                    Refusal::Upstream { .. } => Outcome::Failed,
-                    refusal if refusal.is_bad_request() => Outcome::BadRequest,
-                    _ => Outcome::Refused,
-                };
+                exchange.outcome = refusal.outcome();
                 refusal.into_response()
             }
         }
+    }
+
+    /// Lets a request in, or counts it as refused.
+    pub(crate) fn enter(&self, caller: &Caller) -> Result<Exchange, Refusal> {
+        let entered = self.admission.admit(caller).and_then(|admitted| {
+            let overloaded = Refusal::Overloaded { in_flight: self.limits.requests };
+            let permit = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| overloaded)?;
+            Ok(Exchange::begin(&self.metrics, permit, admitted))
+        });
+        entered.inspect_err(|_| self.metrics.ended(Outcome::Refused))
     }
 
     async fn route(
@@ -149,19 +148,35 @@ impl Gateway {
     ) -> Result<Routed, Refusal> {
         let (head, body) = request.into_parts();
         let body = self.read_body(&head, body).await?;
+        let routing = self.understand(surface, caller, &head.headers, &body, exchange).await?;
+        let ask = ask(head, routing.bodies.clone(), &routing.id)?;
+        self.attempt(routing, ask, exchange).await
+    }
+
+    /// Finds out what a request wants, and waits until it may go to an engine.
+    pub(crate) async fn understand(
+        &self,
+        surface: Surface,
+        caller: &Arc<Caller>,
+        headers: &HeaderMap,
+        body: &Bytes,
+        exchange: &mut Exchange,
+    ) -> Result<Routing, Refusal> {
         let whole = Instant::now();
         let models = self.models.load_full();
-        let scan = Scan::of(surface, &head.headers, &body)?;
-        let model = named(&models, &scan)?;
-        let prompt = self.prompts.read(surface, model, &body, &scan, caller).await?;
+        let scan = Scan::of(surface, headers, body)?;
+        let model = Arc::clone(named(&models, &scan)?);
+        let tokens = Prompt::tokens_by_size(body);
+        exchange.passes(self.admission.pass(caller, headers, tokens).await?);
+        let let_through = Instant::now();
+        let prompt = self.prompts.read(surface, &model, body, &scan, caller).await?;
         let id = format!("{:016x}", rand::random::<u64>());
         let salt = Some(caller.salt()).filter(|salt| !salt.is_empty());
-        let bodies = Bodies { salted: scan.salted(&body, salt), plain: scan.salted(&body, None) };
+        let bodies = Bodies { salted: scan.salted(body, salt), plain: scan.salted(body, None) };
         let space = history::space(&model.name, caller);
-        let session = head.headers.get(SESSION_HEADER).map(|name| history::session(space, name.as_bytes()));
-        let (streamed, ask) = (scan.stream, ask(head, bodies, &id)?);
-        let routing = Routing { ask, id, caller, model, prompt, space, session, streamed, whole };
-        self.attempt(routing, exchange).await
+        let session = headers.get(SESSION_HEADER).map(|name| history::session(space, name.as_bytes()));
+        let (streamed, caller) = (scan.stream, Arc::clone(caller));
+        Ok(Routing { id, caller, model, prompt, space, session, streamed, bodies, whole, let_through })
     }
 
     async fn read_body(&self, head: &request::Parts, mut body: Incoming) -> Result<Bytes, Refusal> {

@@ -158,7 +158,7 @@ impl Metrics {
             },
             decision: seconds(
                 "weft_router_decision_seconds",
-                "From a whole request to the endpoint picked: template, tokens, hashes, lookup, cost.",
+                "From a whole request that waits no longer to the endpoint picked: template, tokens, hashes, lookup, cost.",
                 20e-6,
             )?,
             ttft: seconds(

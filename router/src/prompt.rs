@@ -45,7 +45,12 @@ impl Prompt {
 
     fn by_size(seed: u64, body: &[u8], scan: &Scan<'_>) -> Self {
         let prints = Prints::of_bytes(seed, scan.prompt());
-        Self { tokens: count(body.len() / Self::BYTES_A_TOKEN), counted: false, prints, holdings: Vec::new() }
+        Self { tokens: Self::tokens_by_size(body), counted: false, prints, holdings: Vec::new() }
+    }
+
+    /// About how many a body has.
+    pub(crate) fn tokens_by_size(body: &[u8]) -> u32 {
+        count(body.len() / Self::BYTES_A_TOKEN)
     }
 
     /// Whether somebody reports what this endpoint holds of the prompt; otherwise what it was sent stands for that.

@@ -13,8 +13,9 @@ use tokio::time::{Sleep, sleep};
 use tracing::{info, warn};
 use weft_policy::{Fleet, Ticket};
 use weft_service::run::chain;
+use weft_types::EndpointId;
 
-use crate::admission::Admitted;
+use crate::admission::{Admitted, Passing};
 use crate::answer::error_event;
 use crate::endpoint::{Change, Endpoint};
 use crate::explain::{Attempt, Entry, Explain, Record};
@@ -30,6 +31,7 @@ pub(crate) struct Exchange {
     entry: Option<Entry>,
     _permit: OwnedSemaphorePermit,
     _admitted: Option<Admitted>,
+    passing: Option<Passing>,
 }
 
 /// A place in the fleet's books.
@@ -77,7 +79,13 @@ impl Exchange {
             entry: None,
             _permit: permit,
             _admitted: admitted,
+            passing: None,
         }
+    }
+
+    /// It was let through to the engines.
+    pub(crate) fn passes(&mut self, passing: Passing) {
+        self.passing = Some(passing);
     }
 
     /// It is at this endpoint now, and no longer at the one before.
@@ -107,8 +115,21 @@ impl Exchange {
         }
     }
 
+    /// Where else it could have gone, the cheapest first.
+    pub(crate) fn others(&self) -> Vec<EndpointId> {
+        let Some(entry) = &self.entry else { return Vec::new() };
+        let record = entry.lock();
+        record
+            .attempts
+            .last()
+            .into_iter()
+            .flat_map(|attempt| &attempt.others)
+            .map(|other| other.endpoint.clone())
+            .collect()
+    }
+
     /// What the engine says of the prompt.
-    fn used(&self, usage: Usage) {
+    pub(crate) fn used(&self, usage: Usage) {
         let Some(entry) = &self.entry else { return };
         let mut record = entry.lock();
         record.usage = Some(usage);

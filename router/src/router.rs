@@ -29,6 +29,7 @@ use crate::config::{Config, InvalidConfig};
 use crate::console;
 use crate::endpoint::{Endpoint, UrlError};
 use crate::explain::Explain;
+use crate::ext_proc::{self, ExtProcConfig};
 use crate::gateway::Gateway;
 use crate::health;
 use crate::history::History;
@@ -45,6 +46,7 @@ use crate::upstream::Upstream;
 pub struct Router {
     gateway: Arc<Gateway>,
     server: Server,
+    ext_proc: Option<SocketAddr>,
     admin: Admin,
     fabric: Option<Fabric>,
     _tasks: DropGuard,
@@ -66,6 +68,15 @@ pub enum BindError {
     /// The clients' address is in use or not ours.
     #[error("cannot bind the clients' address {addr}: choose another with `http = \"ip:port\"`")]
     Http {
+        /// Where.
+        addr: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The endpoint picker's address is in use or not ours.
+    #[error("cannot bind the endpoint picker's address {addr}: choose another with `ext_proc.listen = \"ip:port\"`")]
+    ExtProc {
         /// Where.
         addr: SocketAddr,
         /// Why.
@@ -116,7 +127,7 @@ pub enum BindError {
 impl Fault for BindError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Http { .. } | Self::Admin(_) | Self::Fabric(_) => exit::UNAVAILABLE,
+            Self::Http { .. } | Self::ExtProc { .. } | Self::Admin(_) | Self::Fabric(_) => exit::UNAVAILABLE,
             _ => exit::CONFIG,
         }
     }
@@ -197,7 +208,11 @@ impl Router {
         };
         let gateway = Arc::new(Gateway {
             callers: Arc::new(callers),
-            admission: Arc::new(Admission::new(config.limits.requests_per_tenant)),
+            admission: Arc::new(Admission::new(
+                config.admission.clone(),
+                config.limits.requests_per_tenant,
+                &telemetry.registry,
+            )),
             explain: Explain::new(config.explained_requests),
             models: ArcSwap::from_pointee(updating.models(&rosters.borrow(), &Models::default())),
             fleet: Arc::new(Mutex::new(Fleet::new(config.policy, config.priors))),
@@ -216,19 +231,35 @@ impl Router {
         pages.push(explain(&gateway));
         let admin = Admin::bind_with(config.admin, telemetry, hooks(&config.name, &gateway), pages).await?;
         let server = Server::start(listener, Arc::clone(&gateway), &config.limits).map_err(http_error)?;
+        let ext_proc = match &config.ext_proc {
+            Some(ExtProcConfig { listen }) => {
+                let bind_error = |source| BindError::ExtProc { addr: *listen, source };
+                let listener = TcpListener::bind(listen).await.map_err(bind_error)?;
+                let addr = listener.local_addr().map_err(bind_error)?;
+                ext_proc::serve(listener, Arc::clone(&gateway), stop.clone());
+                Some(addr)
+            }
+            None => None,
+        };
         let probing = health::probe(Arc::clone(&gateway), config.health, probe_path);
         tokio::spawn(stop.clone().run_until_cancelled_owned(probing));
         let following = Arc::clone(&gateway.callers).follow(key_file, follower);
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));
         tokio::spawn(stop.clone().run_until_cancelled_owned(updating.run(rosters, Arc::clone(&gateway))));
         let fabric = metadata.map(|metadata| metadata.fabric);
-        Ok(Self { gateway, server, admin, fabric, _tasks: stop.drop_guard(), _keeping: None })
+        Ok(Self { gateway, server, ext_proc, admin, fabric, _tasks: stop.drop_guard(), _keeping: None })
     }
 
     /// Where clients come.
     #[must_use]
     pub fn http_addr(&self) -> SocketAddr {
         self.server.addr()
+    }
+
+    /// Where gateways come that forward by themselves, if they may.
+    #[must_use]
+    pub fn ext_proc_addr(&self) -> Option<SocketAddr> {
+        self.ext_proc
     }
 
     /// Probes and metrics.

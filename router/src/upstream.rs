@@ -37,7 +37,7 @@ pub(crate) struct Ask {
 }
 
 /// A body, for engines that take a `cache_salt` and for those that don't. Neither has one of the client's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Bodies {
     pub(crate) salted: Bytes,
     pub(crate) plain: Bytes,

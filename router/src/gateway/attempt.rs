@@ -16,24 +16,26 @@ use crate::explain::{Attempt, Record};
 use crate::models::{Model, Served};
 use crate::prompt::Prompt;
 use crate::relay::{Booking, Exchange};
-use crate::upstream::{Arrived, Ask};
+use crate::upstream::{Arrived, Ask, Bodies};
 
 /// Endpoints that a request may be sent to, one after the other.
 const ATTEMPTS: usize = 2;
 
 /// A request that was understood and is to be sent.
-pub(super) struct Routing<'a> {
-    pub(super) id: String,
-    pub(super) caller: &'a Caller,
-    pub(super) model: &'a Arc<Model>,
+pub(crate) struct Routing {
+    pub(crate) id: String,
+    pub(super) caller: Arc<Caller>,
+    pub(crate) model: Arc<Model>,
     pub(super) prompt: Prompt,
     /// Whose history of which model, and the caller's session in it.
     pub(super) space: u64,
     pub(super) session: Option<u64>,
-    pub(super) streamed: bool,
-    pub(super) ask: Ask,
+    pub(crate) streamed: bool,
+    pub(crate) bodies: Bodies,
     /// When its body was whole.
     pub(super) whole: Instant,
+    /// When it had waited for its turn.
+    pub(super) let_through: Instant,
 }
 
 /// An endpoint's answer, and how the request came there.
@@ -49,15 +51,15 @@ pub(super) struct Routed {
 
 impl Gateway {
     /// Sends it to the best endpoint, and to the next best if that one does not answer.
-    pub(super) async fn attempt(&self, routing: Routing<'_>, exchange: &mut Exchange) -> Result<Routed, Refusal> {
+    pub(super) async fn attempt(&self, routing: Routing, ask: Ask, exchange: &mut Exchange) -> Result<Routed, Refusal> {
         let mut tried: Vec<EndpointId> = Vec::with_capacity(ATTEMPTS);
         let mut unanswered = Refusal::NoEndpoint { model: routing.model.name.clone() };
         let mut busy = None;
         while tried.len() < ATTEMPTS {
-            let Some((terms, served)) = self.decide(&routing, &tried, exchange) else { break };
+            let Some((terms, served)) = self.decide(&routing, &tried, !tried.is_empty(), exchange) else { break };
             let endpoint = Arc::clone(&served.endpoint);
             let asked = tokio::select! {
-                asked = self.upstream.ask(&endpoint, &routing.ask, served.takes_salt) => asked,
+                asked = self.upstream.ask(&endpoint, &ask, served.takes_salt) => asked,
                 () = endpoint.falls_silent() => Err("it leaves probes unanswered".to_owned()),
             };
             match asked {
@@ -84,10 +86,12 @@ impl Gateway {
         busy.ok_or(unanswered)
     }
 
-    fn decide<'r>(
+    /// Picks the best endpoint but these, and books the request there; `again`: after it was elsewhere.
+    pub(crate) fn decide<'r>(
         &self,
-        routing: &Routing<'r>,
-        tried: &[EndpointId],
+        routing: &'r Routing,
+        but: &[EndpointId],
+        again: bool,
         exchange: &mut Exchange,
     ) -> Option<(Terms, &'r Served)> {
         let Routing { id, model, prompt, streamed, whole, .. } = routing;
@@ -97,14 +101,14 @@ impl Gateway {
             false => self.history.leading_tokens(routing.space, &prompt.prints, &endpoints),
         };
         let near = routing.session.and_then(|session| self.history.stayed(session, &endpoints));
-        let candidates = prompt.candidates(model, tried, &sent);
+        let candidates = prompt.candidates(model, but, &sent);
         let (now, dice) = (Instant::now(), rand::random());
         let ask = weft_policy::Ask { tokens: prompt.tokens, streamed: *streamed };
         let decision = self.fleet.lock().decide_near(now, &ask, &candidates, near.as_ref(), dice)?;
         exchange.book(Booking { fleet: Arc::clone(&self.fleet), ticket: decision.ticket });
-        match tried.last() {
-            None => self.metrics.decided(now - *whole, prompt.tokens, decision.terms()),
-            Some(_) => self.metrics.retries.inc(),
+        match again {
+            false => self.metrics.decided(now - routing.let_through, prompt.tokens, decision.terms()),
+            true => self.metrics.retries.inc(),
         }
         let served = model.served.iter().find(|served| served.endpoint.id == *decision.endpoint())?;
         debug!(
@@ -145,7 +149,7 @@ impl Gateway {
     }
 }
 
-impl Routing<'_> {
+impl Routing {
     fn answered(&self, endpoint: Arc<Endpoint>, terms: Terms, arrived: Arrived) -> Routed {
         Routed {
             id: self.id.clone(),

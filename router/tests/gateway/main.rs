@@ -3,11 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod admission;
 mod approximate;
 mod cancel;
 mod cluster;
 mod engine;
 mod explain;
+mod ext_proc;
 mod failure;
 mod keys;
 mod kv_events;

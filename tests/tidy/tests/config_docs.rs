@@ -11,7 +11,16 @@ use std::fs;
 const ROLES: &[(&str, &[&str])] = &[
     ("metadata", &["metadata/src/config.rs"]),
     ("node", &["node/src/config.rs"]),
-    ("router", &["router/src/config.rs", "router/src/callers/config.rs", "router/policy/src/rate.rs"]),
+    (
+        "router",
+        &[
+            "router/src/config.rs",
+            "router/src/callers/config.rs",
+            "router/src/admission/config.rs",
+            "router/src/ext_proc.rs",
+            "router/policy/src/rate.rs",
+        ],
+    ),
     ("engine-sim", &["weft/engine-sim/src/config.rs", "weft/engine-sim/src/pace.rs"]),
 ];
 
