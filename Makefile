@@ -26,6 +26,7 @@ up: setup ## build weft, start a cluster on loopback, replay a workload with and
 test: setup ## every test: values, worlds, real processes on loopback
 	$(CARGO) build --locked -p weft -p weft-kv-native
 	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked -p weft-index --features shuttle --lib interleaved
 
 engines: setup wheel ## real engines with weft, on a CPU: installs vLLM and SGLang (4 GB), checks the Python code
 	$(CARGO) build --locked -p weft -p weft-kv-native

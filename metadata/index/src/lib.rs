@@ -29,6 +29,7 @@
 
 pub mod layout;
 
+mod atomic;
 mod change;
 mod chunks;
 mod digests;

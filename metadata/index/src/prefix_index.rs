@@ -4,9 +4,9 @@ mod budget;
 pub(crate) mod build;
 mod sweep;
 
+use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use weft_types::{HolderId, IndexKey};

@@ -16,7 +16,7 @@
 
 pub(crate) mod interner;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::chunks::Chunks;
 

@@ -17,7 +17,10 @@
 //! key of the line began to change meanwhile, and a change begun earlier is over, for until then the set says *free*. So the
 //! set read was that of the key read.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(all(test, feature = "shuttle"))]
+mod interleaved_test;
+
+use crate::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::chunks::Chunks;
 use crate::key::{Key, Print, Secret};
@@ -38,6 +41,7 @@ pub(crate) const SLOT_BITS: u32 = 28;
 /// Slots of a cache line: whatever a reader wants of a slot comes with one load from memory.
 const LINE_SLOTS: usize = 5;
 
+#[cfg(not(feature = "shuttle"))]
 const _: () =
     assert!(size_of::<Line>() == 64, "20.8 bytes a block with what lies apart: 100 million blocks depend on it");
 const _: () = assert!(SEGMENT_SLOTS.is_multiple_of(LINE_SLOTS) && SEGMENT_SLOTS.is_multiple_of(STRETCH_SLOTS));

@@ -10,7 +10,7 @@
 //! The walk sees each block as it was at some moment while it went on. If a record of a set was given to another meanwhile,
 //! or a holder number to another life, it starts again.
 
-use std::sync::atomic::Ordering;
+use crate::atomic::Ordering;
 
 use weft_types::{HolderId, IndexKey};
 

@@ -1,7 +1,8 @@
 //! Readers in threads of their own while the writer goes on: what they are told was true of each block at some moment.
 //!
-//! Gross faults show here, not every one: a reader has to be interrupted between two loads that lie nanoseconds apart. That a
-//! version is compared is argued in `slab.rs` and `sets.rs`; with the comparison left out, this test has passed. Whoever holds a block of a chain has the chain's number modulo [`CLASSES`], whatever the writer
+//! Gross faults show here, not every one: a reader has to be interrupted between two loads that lie nanoseconds apart. With the
+//! comparison of a slot's version left out, this test has passed; `src/slab/interleaved_test.rs` interrupts readers there on
+//! purpose. That of a set's is argued in `sets.rs`. Whoever holds a block of a chain has the chain's number modulo [`CLASSES`], whatever the writer
 //! does, and chains that it leaves alone have one right answer.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -8,9 +8,12 @@ fn table(path: &str) -> toml::Table {
     fs::read_to_string(weft_tidy::root().join(path)).unwrap().parse().unwrap()
 }
 
-/// What a crate needs, by its manifest.
+/// What a crate needs, by its manifest, with no feature of it switched on.
 fn wanted(manifest: &str) -> BTreeSet<String> {
-    table(manifest)["dependencies"].as_table().unwrap().keys().cloned().collect()
+    let needs = |wants: &toml::Value| wants.get("optional").and_then(toml::Value::as_bool) != Some(true);
+    let manifest = table(manifest);
+    let dependencies = manifest["dependencies"].as_table().unwrap().iter();
+    dependencies.filter(|(_, wants)| needs(wants)).map(|(name, _)| name.clone()).collect()
 }
 
 /// What it had when the lock file was written. Where there are several versions of a crate, one follows its name.

@@ -4,7 +4,7 @@
 //! it. Nothing that is allocated goes back, so what counts is not to grow: a segment, a sub-table or a set that would pass
 //! the budget is not made; stretches are emptied instead, and their slots, entries and sets used again.
 
-use std::sync::atomic::Ordering;
+use crate::atomic::Ordering;
 
 use super::PrefixIndex;
 use crate::key::Key;

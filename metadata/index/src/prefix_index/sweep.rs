@@ -3,7 +3,7 @@
 //! Which blocks a partition has depends on their keys only. So the steps of a sweep are the same on a replica that lived
 //! through everything and on one restored from a snapshot, though their slots and tables differ.
 
-use std::sync::atomic::Ordering;
+use crate::atomic::Ordering;
 
 use hashbrown::HashMap;
 use weft_types::{HolderId, IndexKey};

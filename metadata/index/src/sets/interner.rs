@@ -1,8 +1,8 @@
 //! The writer's side of the sets: it finds a set by its content, counts the slots that name it, and gives the record of one
 //! that is named no more to another.
 
+use crate::atomic::{Ordering, fence};
 use std::collections::VecDeque;
-use std::sync::atomic::{Ordering, fence};
 
 use hashbrown::HashTable;
 
