@@ -10,7 +10,7 @@
 //! it: [`Report`] with its fixed [`layout`], and [`DirectoryChange`].
 //!
 //! ```text
-//!   key ──► table ──► slot ──► set        table: hash table, 5 to 8 bytes a block
+//!   key ──► table ──► slot ──► set        table: hash table, 7 to 9 bytes a block
 //!             (mostly skipped:            slab:  slots in the order in which blocks were stored, 20.8 bytes a block
 //!              the next slot has          sets:  each set of holders once; a block has its name
 //!              the next key)
