@@ -60,7 +60,7 @@ class Cluster:
     def __init__(self, weft: str, state: Path, contract_memory: str = "64MiB") -> None:
         self.weft, self.state = weft, state
         self.subnet = os.environ.get("ENGINES_SUBNET", f"127.{1 + os.getpid() // 250 % 250}.{os.getpid() % 250}")
-        self._strays: list[subprocess.Popen] = []
+        self._strays: dict[int, subprocess.Popen] = {}
         state.mkdir(parents=True, exist_ok=True)
         args = ["up", "--no-replay", "--restart", "never", "--subnet", self.subnet, "--state", str(state)]
         # Beside the engines' contract those of the simulated ones.
@@ -87,15 +87,25 @@ class Cluster:
     def kill(self, node: int) -> None:
         pid = self._pid(node)
         os.kill(pid, signal.SIGKILL)
-        for stray in self._strays:
-            if stray.pid == pid:
-                stray.wait()
+        if (stray := self._strays.get(node)) and stray.pid == pid:
+            stray.wait()
         await_that("the daemon is gone", lambda: not Path(f"/proc/{pid}").exists() or "\nState:\tZ" in status(pid))
 
     def start_again(self, node: int) -> None:
-        with (self.state / f"logs/node-{node}.log").open("a") as log:
-            config = str(self.state / f"config/node-{node}.toml")
-            self._strays.append(subprocess.Popen([self.weft, "node", "--config", config], stdout=log, stderr=log))
+        """What one that was killed had locked is free once all of its threads are gone, a moment after itself: try until then."""
+
+        def serves() -> bool:
+            stray = self._strays.get(node)
+            if stray is None or stray.poll() is not None:
+                with (self.state / f"logs/node-{node}.log").open("a") as log:
+                    config = str(self.state / f"config/node-{node}.toml")
+                    self._strays[node] = subprocess.Popen([self.weft, "node", "--config", config], stdout=log, stderr=log)
+            try:
+                return self.metric(node, "weft_node_memory_bytes") > 0
+            except OSError:
+                return False
+
+        await_that("the daemon serves", serves)
 
     def configure(self, node: int, toml: str) -> None:
         """Start a node daemon again with more configuration."""
@@ -117,11 +127,11 @@ class Cluster:
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
     def _pid(self, node: int) -> int:
-        alive = [stray.pid for stray in self._strays if stray.poll() is None]
-        return alive[-1] if alive else json.loads((self.state / "up.json").read_text())[f"node-{node}"]["pid"]
+        stray = self._strays.get(node)
+        return stray.pid if stray else json.loads((self.state / "up.json").read_text())[f"node-{node}"]["pid"]
 
     def stop(self) -> None:
-        for stray in self._strays:
+        for stray in self._strays.values():
             stray.kill()
             stray.wait()
         self._up.send_signal(signal.SIGINT)
