@@ -10,10 +10,13 @@ STEPS ?=
 # Anything else for `weft up`: make up ARGS='--requests 500 --speed 2'
 ARGS ?=
 
+# How long `make fuzz` looks at each decoder.
+FUZZ_SECONDS ?= 60
+
 # Where `make engines` installs its engines, and builds the wheel.
 ENGINES ?= target/engines
 
-.PHONY: help up test engines wheel sim verify fix chart containers console crash bench deny doc setup
+.PHONY: help up test engines wheel sim verify fix chart containers console fuzz crash bench deny doc setup
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,6 +76,14 @@ console: setup ## the router's console in a headless Chromium: what it shows, by
 	npm install --silent --no-audit --no-fund --prefix target/console
 	$(CARGO) build --locked -p weft
 	WEFT=target/debug/weft MODULES=$(abspath target/console) SHOTS=target/console/shots node --test tests/console/console.test.mjs
+
+fuzz: setup ## every decoder of bytes that others send, for FUZZ_SECONDS (60) each
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	cd fuzz && for target in $$($(CARGO) fuzz list); do \
+		mkdir -p corpus/$$target; \
+		$(CARGO) fuzz run --sanitizer none --fuzz-dir . $$target corpus/$$target $$(test -d seeds/$$target && echo seeds/$$target) -- \
+			-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -timeout=10 -print_final_stats=1 || exit 1; \
+	done
 
 crash: setup ## the metadata log on a lying device, thousands of seeds; kill a process that writes to the disk tier, thousands of times
 	WEFT_LOG_SEEDS=$(or $(ROUNDS),3000) $(CARGO) test --locked -p weft-metadata --lib log::crash_test

@@ -45,6 +45,21 @@ mod stall;
 mod upstream;
 mod usage;
 
+/// What is fuzzed from outside (`fuzz/`).
+#[cfg(feature = "testing")]
+pub mod testing {
+    use bytes::Bytes;
+
+    use crate::scan::Scan;
+
+    /// The body with this `cache_salt` and no other; `None`: a caller is told that it cannot be.
+    #[must_use]
+    pub fn salted(body: &[u8], salt: &str) -> Option<Bytes> {
+        let scan = Scan::parse(body).ok()?;
+        Some(scan.salted(&Bytes::copy_from_slice(body), Some(salt)))
+    }
+}
+
 pub use admission::{AdmissionConfig, TenantShare};
 pub use callers::{KeyFileError, Keyless, KeysConfig};
 pub use config::{Config, EndpointConfig, HealthConfig, InvalidConfig, Limits, ModelConfig};
