@@ -16,7 +16,10 @@ FUZZ_SECONDS ?= 60
 # Where `make engines` installs its engines, and builds the wheel.
 ENGINES ?= target/engines
 
-.PHONY: help up test engines wheel sim verify fix chart containers console fuzz crash bench deny doc setup
+# Environments of other routers, for `make peers`.
+PEERS ?= target/peers
+
+.PHONY: help up test engines wheel sim verify fix chart containers console fuzz crash bench peers deny doc setup
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -90,12 +93,21 @@ crash: setup ## the metadata log on a lying device, thousands of seeds; kill a p
 	WEFT_CRASH_ROUNDS=$(or $(ROUNDS),3000) $(CARGO) test --locked --release -p weft-store --test crash
 
 bench: setup ## every benchmark, into docs/benchmarks.md
+	@command -v haproxy >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq haproxy; }
 	$(CARGO) build --release --locked -p weft
 	./target/release/weft bench all --write docs/benchmarks.md
 	@echo "Replaying the built-in workload without and with weft (two minutes) ..."
 	@{ printf '\n## trace\n\n`weft up --once`: the built-in workload without and with weft, through real processes.\n\n```'; \
 	   ./target/release/weft up --once --state target/bench-up --subnet 127.0.2 | grep -v '^picture:'; \
 	   printf '```\n'; } >> docs/benchmarks.md
+
+peers: setup ## the router's cost beside haproxy, vllm-router and sglang-router (installs them; Linux on x86)
+	@command -v haproxy >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq haproxy; }
+	@python3 -c 'import ensurepip' 2>/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv; }
+	@for peer in vllm-router sglang-router; do \
+		[ -d $(PEERS)/$$peer ] || { python3 -m venv $(PEERS)/$$peer && $(PEERS)/$$peer/bin/pip install --quiet $$peer; } || exit 1; done
+	$(CARGO) build --release --locked -p weft
+	./target/release/weft bench router --peers $(PEERS)
 
 deny: ## licences, advisories, sources and bans of dependencies (installs cargo-deny)
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny

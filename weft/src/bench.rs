@@ -21,6 +21,7 @@ mod members;
 mod placement;
 pub(crate) mod plot;
 mod route;
+mod router;
 pub(crate) mod trace;
 mod warm_start;
 mod workload;
@@ -69,6 +70,8 @@ enum Command {
     Divergence(FormArgs),
     /// Routing rules in virtual time: the router's own policy beside other routers' and a bound.
     Route(Box<route::RouteArgs>),
+    /// What the router costs, against haproxy and other routers.
+    Router(router::RouterArgs),
     /// Blocks between a GPU and a pinned arena, by size of their pieces, against plain copies. Needs a GPU.
     Gpu(gpu::GpuArgs),
     /// Every bench that needs no running cluster and no GPU.
@@ -125,9 +128,10 @@ const PLACEMENT: Bench = Bench { name: "placement", run: |effort| Box::pin(place
 const FAILOVER: Bench = Bench { name: "failover", run: |effort| Box::pin(failover::measure(effort)) };
 const WARM_START: Bench = Bench { name: "warm-start", run: |effort| Box::pin(warm_start::measure(effort)) };
 const DIVERGENCE: Bench = Bench { name: "divergence", run: |effort| Box::pin(divergence::measure(effort)) };
+const ROUTER: Bench = Bench { name: "router", run: |effort| on_a_thread(move || router::measure(effort)) };
 
 /// In the order of the report.
-const ALL: &[Bench] = &[HASH, INDEX, FETCH, ARENA, DISK, PLACEMENT, FAILOVER, WARM_START, DIVERGENCE];
+const ALL: &[Bench] = &[HASH, INDEX, FETCH, ARENA, DISK, PLACEMENT, FAILOVER, WARM_START, DIVERGENCE, ROUTER];
 
 /// Runs what was asked for.
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
@@ -143,6 +147,7 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
         Command::WarmStart(form) => WARM_START.report(&form).await,
         Command::Divergence(form) => DIVERGENCE.report(&form).await,
         Command::Route(args) => route::run(*args).await,
+        Command::Router(args) => router::run(args).await,
         Command::Gpu(args) => gpu::run(args).await,
         Command::All(args) => all(&args).await,
         Command::Workload(args) => workload::run(&args),

@@ -20,6 +20,7 @@ use anyhow::{Context, bail};
 use weft_service::shutdown;
 use weft_types::ByteSize;
 
+pub(crate) use self::plan::write_model;
 use self::plan::{Plan, Sizing};
 use self::supervisor::{Restart, Supervisor};
 

@@ -36,6 +36,14 @@ const CERT_DAYS: u32 = 30;
 const TOKENIZER: &[u8] = include_bytes!("../../assets/sim-8b/tokenizer.json");
 const TOKENIZER_CONFIG: &[u8] = include_bytes!("../../assets/sim-8b/tokenizer_config.json");
 
+/// Writes the files of the shipped model into a folder.
+pub(crate) fn write_model(folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::write(folder.join("tokenizer.json"), TOKENIZER)?;
+    fs::write(folder.join("tokenizer_config.json"), TOKENIZER_CONFIG)?;
+    Ok(())
+}
+
 /// Sizes and speeds of the simulated part.
 #[derive(Debug, Clone)]
 pub(crate) struct Sizing {
@@ -131,11 +139,10 @@ impl Plan {
                 fs::remove_dir_all(&leftover).with_context(|| format!("cannot empty {}", leftover.display()))?;
             }
         }
-        for folder in [self.data(), self.model(), self.state.join("logs"), self.state.join("config")] {
+        for folder in [self.data(), self.state.join("logs"), self.state.join("config")] {
             fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
-        fs::write(self.model().join("tokenizer.json"), TOKENIZER)?;
-        fs::write(self.model().join("tokenizer_config.json"), TOKENIZER_CONFIG)?;
+        write_model(&self.model())?;
         let ca = Ca::init(&self.certs(), CLUSTER)?;
         ca.issue_to(&self.certs(), Role::Admin.as_str(), "operator", CERT_DAYS)?;
         Ok(())
