@@ -7,7 +7,6 @@ mod disk;
 mod divergence;
 mod engine;
 mod failover;
-mod fetch;
 mod form;
 mod gpu;
 mod hash;
@@ -23,6 +22,7 @@ pub(crate) mod plot;
 mod route;
 mod router;
 pub(crate) mod trace;
+mod transfer;
 mod warm_start;
 mod workload;
 
@@ -54,8 +54,8 @@ enum Command {
     Hash(FormArgs),
     /// The prefix index, against a plain hash map and memory latency, or the indexes of other routers.
     Index(index::IndexArgs),
-    /// Block streams between two fabrics over loopback, against TCP.
-    Fetch(FormArgs),
+    /// Blocks from one arena into another over QUIC, against bare quinn; latency of a prefix; delay and loss.
+    Transfer(FormArgs),
     /// Storing and loading through a node daemon, against copying in memory.
     Arena(FormArgs),
     /// The disk tier through its real code, against fio or plain direct I/O; and a start on 100 GB of segments.
@@ -121,7 +121,7 @@ struct Bench {
 
 const HASH: Bench = Bench { name: "hash", run: |effort| on_a_thread(move || hash::measure(effort)) };
 const INDEX: Bench = Bench { name: "index", run: |effort| on_a_thread(move || index::measure(effort)) };
-const FETCH: Bench = Bench { name: "fetch", run: |effort| on_a_thread(move || fetch::measure(effort)) };
+const TRANSFER: Bench = Bench { name: "transfer", run: |effort| on_a_thread(move || transfer::measure(effort)) };
 const ARENA: Bench = Bench { name: "arena", run: |effort| on_a_thread(move || arena::measure(effort)) };
 const DISK: Bench = Bench { name: "disk", run: |effort| on_a_thread(move || disk::measure(effort)) };
 const PLACEMENT: Bench = Bench { name: "placement", run: |effort| Box::pin(placement::measure(effort)) };
@@ -131,7 +131,8 @@ const DIVERGENCE: Bench = Bench { name: "divergence", run: |effort| Box::pin(div
 const ROUTER: Bench = Bench { name: "router", run: |effort| on_a_thread(move || router::measure(effort)) };
 
 /// In the order of the report.
-const ALL: &[Bench] = &[HASH, INDEX, FETCH, ARENA, DISK, PLACEMENT, FAILOVER, WARM_START, DIVERGENCE, ROUTER];
+const ALL: &[Bench] =
+    &[HASH, INDEX, TRANSFER, ARENA, DISK, PLACEMENT, FAILOVER, WARM_START, DIVERGENCE, ROUTER];
 
 /// Runs what was asked for.
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
@@ -139,7 +140,7 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
         Command::Trace(args) => trace::args::run(*args).await,
         Command::Hash(form) => HASH.report(&form).await,
         Command::Index(args) => index::run(args).await,
-        Command::Fetch(form) => FETCH.report(&form).await,
+        Command::Transfer(form) => TRANSFER.report(&form).await,
         Command::Arena(form) => ARENA.report(&form).await,
         Command::Disk(args) => disk::run(args).await,
         Command::Placement(form) => PLACEMENT.report(&form).await,
