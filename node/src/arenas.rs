@@ -83,6 +83,15 @@ impl Arenas {
 
     /// The arena of a contract, made if there is none.
     pub(crate) fn attach(self: &Arc<Self>, contract: &Contract) -> Result<ArenaLease, ArenaError> {
+        self.attach_within(contract, self.contract_memory)
+    }
+
+    /// As [`Arenas::attach`]; an arena that is made gets so much memory.
+    pub(crate) fn attach_within(
+        self: &Arc<Self>,
+        contract: &Contract,
+        memory: ByteSize,
+    ) -> Result<ArenaLease, ArenaError> {
         let mut inner = self.inner.lock();
         let known = inner.arenas.iter().position(|entry| entry.arena.contract().model_key == contract.model_key);
         let position = match known {
@@ -91,7 +100,7 @@ impl Arenas {
                 position
             }
             None => {
-                let arena = self.make(&mut inner, contract)?;
+                let arena = self.make(&mut inner, contract, memory)?;
                 inner.arenas.push(Entry { arena, leases: 0 });
                 inner.arenas.len() - 1
             }
@@ -101,8 +110,8 @@ impl Arenas {
         Ok(ArenaLease { arenas: Arc::clone(self), arena: Arc::clone(&entry.arena) })
     }
 
-    fn make(&self, inner: &mut Inner, contract: &Contract) -> Result<Arc<Arena>, ArenaError> {
-        let geometry = Geometry::fit(contract.block_bytes(), self.contract_memory.bytes())?;
+    fn make(&self, inner: &mut Inner, contract: &Contract, memory: ByteSize) -> Result<Arc<Arena>, ArenaError> {
+        let geometry = Geometry::fit(contract.block_bytes(), memory.bytes())?;
         let asked = ByteSize::from_bytes(geometry.region_bytes());
         let share = loop {
             match self.budget.take(asked) {

@@ -10,6 +10,8 @@ use weft_service::address;
 use weft_service::config::{IdentityFiles, duration};
 use weft_types::{BlockSize, ByteSize, EndpointId, NodeId};
 
+use crate::RespConfig;
+
 /// How a node daemon runs. Without `metadata` it stands alone: its engines share its memory, and nobody fetches.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,14 +37,17 @@ pub struct Config {
     /// Shared memory of all contracts together. Default 1GiB. All of it is faulted in, and none given to others.
     #[serde(default = "default_host_memory")]
     pub host_memory: ByteSize,
-    /// Shared memory of one contract. Default: all of `host_memory`, so that a second contract is refused while engines of
-    /// the first are attached.
+    /// Shared memory of one contract. Default: all of `host_memory` but for what `resp` has of it, so that a second contract is
+    /// refused while engines of the first are attached.
     #[serde(default)]
     pub contract_memory: Option<ByteSize>,
     /// A tier of local flash below host memory. Default none: what leaves host memory, or is in it when the node is killed, is
     /// gone.
     #[serde(default)]
     pub disk: Option<DiskConfig>,
+    /// A port that speaks the Redis protocol. Default none.
+    #[serde(default)]
+    pub resp: Option<RespConfig>,
     /// Where the boot counter is kept. Default /var/lib/weft/node. Lost with it: the counter; start under a new name then.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
@@ -227,6 +232,7 @@ impl Config {
             host_memory: default_host_memory(),
             contract_memory: None,
             disk: None,
+            resp: None,
             state_dir: default_state_dir(),
             metadata: Vec::new(),
             identity: None,

@@ -7,6 +7,7 @@
 //!                                 ▼                 │
 //!                              Fetcher ── lookup ─► Directory, then peers
 //!                                 └── first ─► Disk ◄── what is used, or about to leave, from the arenas
+//!   caches ── Redis protocol ──► resp ──► Arenas, Fetcher
 //!                              Reporter ──────────► metadata: join, endpoints, reports
 //!                                 └────────────────── Events ◄── KV-cache events of engines: what their devices hold
 //!   operators ── QUIC ──► Inventory, Clear ─► Arenas, but for what leases pin ◄── followed from metadata
@@ -37,6 +38,7 @@ mod metrics;
 mod node;
 mod quarantine;
 mod report;
+mod resp;
 mod roll;
 #[cfg(test)]
 mod sample;
@@ -52,3 +54,4 @@ pub use disk::DiskFault;
 pub use events::EventsFault;
 pub use inventory::{Inventory, InventoryRequest, InventoryResponse};
 pub use node::{BindError, Node};
+pub use resp::{RespConfig, RespFault, RespTls, RespUser};

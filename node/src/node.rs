@@ -33,6 +33,7 @@ use crate::leases;
 use crate::metrics::{DiskWork, Holdings, Metrics};
 use crate::quarantine::Quarantine;
 use crate::report::{Own, Reporter, Terms};
+use crate::resp::{self, RespFault, RespMetrics};
 use crate::roll::Roll;
 use crate::serve::HostBlocks;
 use crate::session::{self, Shared};
@@ -80,6 +81,9 @@ pub enum BindError {
     /// Engines cannot be followed.
     #[error(transparent)]
     Events(#[from] EventsFault),
+    /// The RESP door cannot be opened.
+    #[error(transparent)]
+    Resp(#[from] RespFault),
     /// A fabric socket could not be bound.
     #[error(transparent)]
     Fabric(#[from] weft_transport::BindError),
@@ -104,6 +108,7 @@ impl Fault for BindError {
             | Self::Events(_)
             | Self::Disk(DiskFault::Size(_))
             | Self::Identity(_) => exit::CONFIG,
+            Self::Resp(fault) if fault.is_of_configuration() => exit::CONFIG,
             _ => exit::UNAVAILABLE,
         }
     }
@@ -116,6 +121,7 @@ pub struct Node {
     socket: PathBuf,
     admin: Admin,
     fabric: Option<Fabrics>,
+    resp: Option<SocketAddr>,
     tasks: TaskTracker,
     _boot: Boot,
 }
@@ -185,6 +191,14 @@ impl Node {
         let (reporter, remote) = cluster.unzip();
         let brings = remote.is_some() || disk.is_some();
         let fetcher = brings.then(|| Fetcher::new(disk.clone(), remote, patience, metrics.clone(), tasks.clone()));
+        let resp = match &config.resp {
+            None => None,
+            Some(resp) => {
+                let metrics = RespMetrics::register(&telemetry.registry)?;
+                let tiers = (&arenas, disk.clone(), fetcher.clone());
+                Some(resp::open(resp, tiers, config.fetch_deadline, metrics, (&tasks, &stop)).await?)
+            }
+        };
         if let Some(fabric) = fabric.as_ref().filter(|_| reporter.is_none()) {
             fabric.control.serve(Routes::new());
         }
@@ -217,7 +231,7 @@ impl Node {
         events::list(&shared, &config.engines);
         tasks.spawn(accept(Arc::clone(&shared), listener, tasks.clone()));
         starting.disarm();
-        Ok(Self { shared, socket: config.socket, admin, fabric, tasks, _boot: boot })
+        Ok(Self { shared, socket: config.socket, admin, fabric, resp, tasks, _boot: boot })
     }
 
     /// Its name.
@@ -242,6 +256,12 @@ impl Node {
     #[must_use]
     pub fn admin_addr(&self) -> SocketAddr {
         self.admin.addr()
+    }
+
+    /// Where it speaks the Redis protocol; `None` when it does not.
+    #[must_use]
+    pub fn resp_addr(&self) -> Option<SocketAddr> {
+        self.resp
     }
 
     /// Where it speaks the fabric; `None` when it stands alone.
@@ -296,7 +316,9 @@ fn check_memory(asked: ByteSize) -> Result<(), BindError> {
 
 fn make_arenas(config: &Config, changed: &Arc<Notify>, bell: &Arc<Bell>) -> Arc<Arenas> {
     let (changed, bell, has_disk) = (Arc::clone(changed), Arc::clone(bell), config.disk.is_some());
-    let contract_memory = config.contract_memory.unwrap_or(config.host_memory);
+    let of_resp = config.resp.as_ref().map_or(0, |resp| resp.memory.bytes());
+    let others = ByteSize::from_bytes(config.host_memory.bytes().saturating_sub(of_resp));
+    let contract_memory = config.contract_memory.unwrap_or(others);
     let tell = move || {
         changed.notify_one();
         if has_disk {

@@ -8,5 +8,6 @@ mod events;
 mod fleet;
 mod gpu;
 mod metadata;
+mod resp;
 mod resync;
 mod world;

@@ -68,7 +68,7 @@ fn metrics_docs_are_those_of_running_processes() {
         section(&mut text, role, &exported(&format!("{}.{host}:{port}", cluster.subnet())));
     }
 
-    // `weft up` has no disk tier.
+    // `weft up` has no disk tier, and no RESP door.
     let (folder, admin) = (tempfile::tempdir().unwrap(), format!("{}.29:7411", cluster.subnet()));
     let inside = |name: &str| folder.path().join(name).display().to_string();
     let sets = [
@@ -78,6 +78,7 @@ fn metrics_docs_are_those_of_running_processes() {
         format!("state_dir={}", inside("state")),
         format!("disk.path={}", inside("disk")),
         "disk.size=16MiB".to_owned(),
+        format!("resp.listen={}.29:6379", cluster.subnet()),
     ];
     let mut node =
         Command::new(weft()).arg("node").args(sets.iter().map(|set| format!("--set={set}"))).spawn().unwrap();
@@ -87,7 +88,7 @@ fn metrics_docs_are_those_of_running_processes() {
     node.wait().unwrap();
     up.unwrap();
     with_disk.retain(|name, _| !without.contains_key(name));
-    section(&mut text, "node with a disk tier, besides", &with_disk);
+    section(&mut text, "node with a disk tier and a RESP door, besides", &with_disk);
 
     let path = path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
     if std::env::var("WRITE_METRICS_DOCS").is_ok() {

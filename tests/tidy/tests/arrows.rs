@@ -22,6 +22,7 @@ const LADDER: &[(&str, &[&str])] = &[
     ("weft-node-client", &["weft-attach"]),
     ("weft-events", &[]),
     ("weft-event-feed", &["weft-events"]),
+    ("weft-resp", &[]),
     (
         "weft-node",
         &[
@@ -30,6 +31,7 @@ const LADDER: &[(&str, &[&str])] = &[
             "weft-events",
             "weft-event-feed",
             "weft-gpu",
+            "weft-resp",
             "weft-metadata-client",
             "weft-index",
             "weft-transport",

@@ -10,7 +10,7 @@ use std::fs;
 /// Subcommand, the files its structs are in, and the outermost one.
 const ROLES: &[(&str, &[&str])] = &[
     ("metadata", &["metadata/src/config.rs"]),
-    ("node", &["node/src/config.rs"]),
+    ("node", &["node/src/config.rs", "node/src/resp/config.rs"]),
     (
         "router",
         &[

@@ -13,8 +13,16 @@ const UNSAFE: &[&str] =
     &["node/attach", "node/gpu", "tests/gpu-driver", "connectors/native/src/buffer.rs", "connectors/native/src/gpu.rs"];
 
 /// Crates without runtime, clock or I/O; each has the stricter clippy.toml.
-const PURE: &[&str] =
-    &["types", "transport/proto", "metadata/index", "metadata/state", "metadata/proto", "node/events", "router/policy"];
+const PURE: &[&str] = &[
+    "types",
+    "transport/proto",
+    "metadata/index",
+    "metadata/state",
+    "metadata/proto",
+    "node/events",
+    "node/resp",
+    "router/policy",
+];
 
 fn sources() -> Vec<(PathBuf, String)> {
     let files = weft_tidy::files().into_iter().filter(|file| file.extension().is_some_and(|kind| kind == "rs"));
