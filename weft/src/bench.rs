@@ -131,8 +131,7 @@ const DIVERGENCE: Bench = Bench { name: "divergence", run: |effort| Box::pin(div
 const ROUTER: Bench = Bench { name: "router", run: |effort| on_a_thread(move || router::measure(effort)) };
 
 /// In the order of the report.
-const ALL: &[Bench] =
-    &[HASH, INDEX, TRANSFER, ARENA, DISK, PLACEMENT, FAILOVER, WARM_START, DIVERGENCE, ROUTER];
+const ALL: &[Bench] = &[HASH, INDEX, TRANSFER, ARENA, DISK, PLACEMENT, FAILOVER, WARM_START, DIVERGENCE, ROUTER];
 
 /// Runs what was asked for.
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {

@@ -90,10 +90,11 @@ pub(crate) fn measure(effort: Effort) -> anyhow::Result<Measured> {
         let gb = |fetched: &Fetched| fetched.bytes_per_s() / 1e9;
         best = best.max(pair.raw.bytes_per_s());
         bars.push(Bar::value(cell.ours, gb(&pair.ours), "GB/s").against(gb(&pair.raw)).at_least(0.9));
-        let sides: [(_, fn(&Fetched) -> f64); 2] =
-            [(cell.sender_cpu, Fetched::sender_ns), (cell.receiver_cpu, Fetched::receiver_ns)];
+        let (ours, raw) = (&pair.ours, &pair.raw);
+        let sender = (cell.sender_cpu, ours.sender_ns(), raw.sender_ns());
+        let receiver = (cell.receiver_cpu, ours.receiver_ns(), raw.receiver_ns());
         // The goal is on the value; what bare quinn needs stands beside it.
-        bars.extend(sides.map(|(id, ns)| Bar::value(id, ns(&pair.ours), "ns/B").at_most(0.9).against(ns(&pair.raw))));
+        bars.extend([sender, receiver].map(|(id, ns, raw)| Bar::value(id, ns, "ns/B").at_most(0.9).against(raw)));
     }
     bars.extend(prefix_latency(effort, &ca, best)?);
     bars.extend(small_blocks(effort, &ca)?);

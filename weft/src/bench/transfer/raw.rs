@@ -62,7 +62,9 @@ impl Raw {
         let blocks: Vec<_> = (0..size.source).map(|number| block(number, size.block_bytes)).collect();
         sender.run({
             let serving = serving.clone();
-            async move { tokio::spawn(serve(serving, Arc::new(blocks))) }
+            async move {
+                tokio::spawn(serve(serving, Arc::new(blocks)));
+            }
         })?;
         let config = client_config(cert)?;
         let (calling, connection) = receiver.run(async move {
