@@ -112,7 +112,7 @@ mod tests {
         assert!(error("weft clear").contains("--all|--node <NODE>|--model <MODEL>|--prompt <FILE>"));
         assert!(error("weft clear --all --node n1").contains("cannot be used with"));
         assert!(error("weft clear --prompt a --chat b").contains("cannot be used with"));
-        assert!(error("weft clear --tenant acme").contains("--all|--node"));
+        assert!(Cli::try_parse_from("weft clear --tenant acme -y".split(' ')).is_ok(), "a whole tenant, everywhere");
         assert!(Cli::try_parse_from("weft clear --node n1 --model m --prompt a --tenant t -y".split(' ')).is_ok());
     }
 
