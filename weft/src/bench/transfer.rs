@@ -32,8 +32,7 @@ const DELAY: Duration = Duration::from_micros(500);
 /// Share of the datagrams that the forwarder loses.
 const LOSS: f64 = 0.001;
 
-/// What is in the source's arena, and how many blocks the other arena holds: fewer, so that what is asked next was evicted.
-/// Both are more than any cache holds.
+/// How many blocks are in the source's arena, and how many the other one holds. Both are more than any cache holds.
 #[derive(Clone, Copy)]
 struct Size {
     block_bytes: usize,

@@ -117,7 +117,7 @@ impl Sender {
             drop(slot.commit(checksum));
         }
         let fabric = bind(&side, ca, "sender")?;
-        fabric.serve(Routes::new().blocks(&[Role::Node], Arc::new(Serving(arena))));
+        fabric.serve(Routes::new().blocks(&[Role::Node], Arc::new(Serving { arena, blocks: size.source })));
         Ok(Self { side, fabric })
     }
 
@@ -133,7 +133,7 @@ pub(super) struct Receiver {
     fabric: Fabric,
     arena: Arc<Arena>,
     target: Target,
-    size: (usize, usize),
+    block_bytes: usize,
     next: Arc<AtomicUsize>,
 }
 
@@ -143,7 +143,7 @@ impl Receiver {
         let fabric = bind(&side, ca, "receiver")?;
         let target = Target { addr: from, role: Role::Node, name: None };
         let arena = arena(size.block_bytes, size.slots)?;
-        Ok(Self { side, fabric, arena, target, size: (size.block_bytes, size.source), next: Arc::default() })
+        Ok(Self { side, fabric, arena, target, block_bytes: size.block_bytes, next: Arc::default() })
     }
 
     /// One block after the other on each of `in_flight` streams, for a while.
@@ -152,11 +152,11 @@ impl Receiver {
         let began = Instant::now();
         let streams = (0..in_flight).map(|_| {
             let (fabric, arena, to) = (self.fabric.clone(), Arc::clone(&self.arena), self.target.clone());
-            let (next, (block_bytes, source)) = (Arc::clone(&self.next), self.size);
+            let (next, block_bytes) = (Arc::clone(&self.next), self.block_bytes);
             async move {
                 let mut blocks = 0;
                 while began.elapsed() < time {
-                    let block = hash(next.fetch_add(1, Ordering::Relaxed) % source);
+                    let block = hash(next.fetch_add(1, Ordering::Relaxed));
                     bring(&fabric, &to, &arena, &[block], block_bytes).await?;
                     blocks += 1;
                 }
@@ -166,13 +166,13 @@ impl Receiver {
         let blocks: usize = self.side.run(try_join_all(streams))??.into_iter().sum();
         let took = began.elapsed();
         let (sender, receiver) = (sender.side.cpu()? - before.0, self.side.cpu()? - before.1);
-        Ok(Fetched { bytes: blocks * self.size.0, took, sender, receiver })
+        Ok(Fetched { bytes: blocks * self.block_bytes, took, sender, receiver })
     }
 
     /// Times of prefixes of so many blocks, none of which is here.
     pub(super) fn prefixes(&self, blocks: usize, count: usize) -> anyhow::Result<Latencies> {
         let (fabric, arena, to, block_bytes) =
-            (self.fabric.clone(), Arc::clone(&self.arena), self.target.clone(), self.size.0);
+            (self.fabric.clone(), Arc::clone(&self.arena), self.target.clone(), self.block_bytes);
         self.side.run(async move {
             let prefix: Vec<_> = (0..blocks).map(hash).collect();
             let mut latencies = Latencies::default();
@@ -195,7 +195,12 @@ async fn bring(
     block_bytes: usize,
 ) -> anyhow::Result<()> {
     let slots = arena.reserve(blocks);
-    ensure!(slots.len() == blocks.len(), "{} of {} blocks have a slot", slots.len(), blocks.len());
+    let free = slots.iter().flatten().count();
+    ensure!(
+        free == blocks.len(),
+        "{free} of {} blocks got a slot: the others are here, or nothing can leave",
+        blocks.len()
+    );
     let mut sink = Filling { slots, complete: 0 };
     let request = FetchRequest { blocks: blocks.to_vec(), block_bytes: block_bytes as u64 };
     fabric.fetch(to, request, &mut sink, DEADLINE).await?;
@@ -203,12 +208,16 @@ async fn bring(
     Ok(())
 }
 
-/// As a node's: see `serve.rs` there.
-struct Serving(Arc<Arena>);
+/// As a node's: see `serve.rs` there. It has every block that is asked for, by its number's remainder, so that none that comes was
+/// there before.
+struct Serving {
+    arena: Arc<Arena>,
+    blocks: usize,
+}
 
 impl BlockSource for Serving {
     fn read(&self, _: &Peer, block: &BlockHash, _: u64) -> Result<BlockBytes, BlockRefusal> {
-        let pinned = self.0.pin(block).ok_or(BlockRefusal::Gone)?;
+        let pinned = self.arena.pin(&hash(number(block) % self.blocks)).ok_or(BlockRefusal::Gone)?;
         let checksum = pinned.checksum();
         let bytes = pinned.into_bytes().map_err(|_| BlockRefusal::Gone)?;
         Ok(BlockBytes { bytes: Bytes::from_owner(bytes), checksum })
@@ -255,6 +264,12 @@ fn arena(block_bytes: usize, slots: usize) -> anyhow::Result<Arc<Arena>> {
     let arena = Arena::new(engine::contract(block_bytes), region, share, Box::new(|| {}));
     Arena::populate(&Arc::downgrade(&arena), || {})?;
     Ok(arena)
+}
+
+fn number(block: &BlockHash) -> usize {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&block.as_bytes()[..8]);
+    usize::try_from(u64::from_le_bytes(bytes)).unwrap_or(0)
 }
 
 fn hash(number: usize) -> BlockHash {
