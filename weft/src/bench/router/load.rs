@@ -110,14 +110,18 @@ async fn client(addr: SocketAddr, load: Load, shared: Arc<Shared>, begun: Instan
             sent = if was_free { Instant::now() } else { due };
         }
         wire.send(&request).await.context("a request broke off")?;
-        let answer = wire.receive().await.context("an answer broke off")?.context("the connection was closed")?;
+        // As they come: a stream lasts longer than what is measured of it.
+        let count = |piece: &[u8]| {
+            let events = piece.windows(2).filter(|bytes| bytes == b"\n\n").count() as u64;
+            shared.events.fetch_add(events, Ordering::Relaxed);
+        };
+        let answer = wire.receive_in_pieces(count).await.context("an answer broke off")?;
+        let answer = answer.context("the connection was closed")?;
         if !answer.is_ok() {
             bail!("answered: {} {}", String::from_utf8_lossy(answer.head), String::from_utf8_lossy(answer.body));
         }
         let took = sent.elapsed();
-        let events = answer.body.windows(2).filter(|bytes| bytes == b"\n\n").count() as u64;
         shared.requests.fetch_add(1, Ordering::Relaxed);
-        shared.events.fetch_add(events, Ordering::Relaxed);
         if shared.measuring.load(Ordering::Relaxed) {
             shared.latencies.lock().add(took);
         }

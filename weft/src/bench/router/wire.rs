@@ -35,6 +35,14 @@ impl Wire {
 
     /// The next message; `None`: there is none, the other side is done. Nobody here sends one before the last was answered.
     pub(super) async fn receive(&mut self) -> io::Result<Option<Message<'_>>> {
+        self.receive_in_pieces(|_| {}).await
+    }
+
+    /// The same. `arrived` is shown each piece of the body as it comes, with the byte before it.
+    pub(super) async fn receive_in_pieces(
+        &mut self,
+        mut arrived: impl FnMut(&[u8]),
+    ) -> io::Result<Option<Message<'_>>> {
         self.bytes.clear();
         let head = loop {
             if let Some(at) = self.bytes.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
@@ -48,10 +56,13 @@ impl Wire {
             }
         };
         let length = Length::of(&self.bytes[..head]);
+        arrived(&self.bytes[head..]);
         while !length.is_reached(&self.bytes, head) {
+            let before = self.bytes.len();
             if self.socket.read_buf(&mut self.bytes).await? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
+            arrived(&self.bytes[(before - 1).max(head)..]);
         }
         let (head, body) = self.bytes.split_at(head);
         Ok(Some(Message { head, body }))
