@@ -117,7 +117,9 @@ impl Sender {
             drop(slot.commit(checksum));
         }
         let fabric = bind(&side, ca, "sender")?;
-        fabric.serve(Routes::new().blocks(&[Role::Node], Arc::new(Serving { arena, blocks: size.source })));
+        // There, so that whatever serves is in that side's processor time.
+        let (serving, source) = (fabric.clone(), Arc::new(Serving { arena, blocks: size.source }));
+        side.run(async move { serving.serve(Routes::new().blocks(&[Role::Node], source)) })?;
         Ok(Self { side, fabric })
     }
 
