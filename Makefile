@@ -84,7 +84,7 @@ fuzz: setup ## every decoder of bytes that others send, for FUZZ_SECONDS (60) ea
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
 	cd fuzz && for target in $$($(CARGO) fuzz list); do \
 		mkdir -p corpus/$$target; \
-		$(CARGO) fuzz run --sanitizer none --fuzz-dir . $$target corpus/$$target $$(test -d seeds/$$target && echo seeds/$$target) -- \
+		$(CARGO) fuzz run --sanitizer none --fuzz-dir . $$target corpus/$$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -timeout=10 -print_final_stats=1 || exit 1; \
 	done
 

@@ -23,7 +23,6 @@ use weft_service::admin::{Content, Page};
 use weft_types::Name;
 
 use self::fabric::{Fabric, ROWS_MAX};
-use crate::endpoint::Endpoint;
 use crate::gateway::Gateway;
 
 /// An answer is as good as new for so long.
@@ -89,15 +88,6 @@ impl Console {
     fn describe(&self, fabric: Option<Value>) -> Value {
         let gateway = &self.gateway;
         let models = gateway.models.load();
-        let learnt = gateway.fleet.lock().view();
-        let endpoint = |endpoint: &Arc<Endpoint>| {
-            json!({
-                "name": endpoint.id,
-                "url": endpoint.url,
-                "healthy": endpoint.is_healthy(),
-                "learnt": learnt.iter().find(|view| view.endpoint == endpoint.id),
-            })
-        };
         let (prompt_tokens, matched) = gateway.metrics.matched();
         let records = gateway.explain.last(recent::DECISIONS_MAX);
         json!({
@@ -110,7 +100,7 @@ impl Console {
             "requests": gateway.metrics.outcomes(),
             "prompt_tokens": prompt_tokens,
             "matched_tokens": matched,
-            "endpoints": models.endpoints().values().take(ROWS_MAX).map(endpoint).collect::<Vec<_>>(),
+            "endpoints": gateway.describe_endpoints(ROWS_MAX),
             "endpoints_left_out": models.endpoints().len().saturating_sub(ROWS_MAX),
             "tenants": gateway.metrics.by_tenant(),
             "recent": recent::describe(&records, &|endpoint| gateway.fleet.lock().prefill_tokens_per_second(endpoint)),

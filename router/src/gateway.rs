@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, request};
 use http_body_util::{BodyExt, Either, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
+use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use weft_policy::Fleet;
@@ -23,7 +24,7 @@ use crate::admission::Admission;
 use crate::answer::{self, Body, Refusal};
 use crate::callers::{Caller, Callers, strip_keys};
 use crate::config::Limits;
-use crate::endpoint::ENDPOINT_HEADER;
+use crate::endpoint::{ENDPOINT_HEADER, Endpoint};
 use crate::explain::Explain;
 use crate::history::{self, History};
 use crate::metrics::{Metrics, Outcome};
@@ -106,6 +107,20 @@ impl Gateway {
             true => Ok(()),
             false => Err(format!("none of {} endpoints is healthy", models.endpoints().len())),
         }
+    }
+
+    /// Endpoints, the first so many by name, with what was learnt of them.
+    pub(crate) fn describe_endpoints(&self, most: usize) -> Vec<serde_json::Value> {
+        let (models, learnt) = (self.models.load(), self.fleet.lock().view());
+        let endpoint = |endpoint: &Arc<Endpoint>| {
+            json!({
+                "name": endpoint.id,
+                "url": endpoint.url,
+                "healthy": endpoint.is_healthy(),
+                "learnt": learnt.iter().find(|view| view.endpoint == endpoint.id),
+            })
+        };
+        models.endpoints().values().take(most).map(endpoint).collect()
     }
 
     /// Shows in the metrics how many endpoints are healthy.

@@ -335,19 +335,10 @@ fn explain(gateway: &Arc<Gateway>) -> Page {
 /// Endpoints, with what was learnt of them.
 fn describe(name: &Name, gateway: &Gateway) -> serde_json::Value {
     let models = gateway.models.load();
-    let learnt = gateway.fleet.lock().view();
-    let endpoint = |endpoint: &Arc<Endpoint>| {
-        json!({
-            "name": endpoint.id,
-            "url": endpoint.url,
-            "healthy": endpoint.is_healthy(),
-            "learnt": learnt.iter().find(|view| view.endpoint == endpoint.id),
-        })
-    };
     json!({
         "name": name,
         "models": models.names().collect::<Vec<_>>(),
-        "endpoints": models.endpoints().values().map(endpoint).collect::<Vec<_>>(),
+        "endpoints": gateway.describe_endpoints(usize::MAX),
         "callers": gateway.callers.describe(),
         "in_flight": gateway.metrics.in_flight.get(),
         "draining": gateway.draining.load(Ordering::Relaxed),

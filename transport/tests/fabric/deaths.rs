@@ -97,10 +97,8 @@ async fn a_call_to_the_dead_costs_its_deadline_and_then_the_connection_is_known_
     assert!(matches!(outcome, Err(CallError::Connect { .. })), "{outcome:?}");
 }
 
-/// A restarted process signs a reset of its former life's connections: the first call breaks on that, and not on
-/// the idle timeout, and the next one is served.
-#[tokio::test]
-async fn a_restarted_peer_is_reached_without_waiting_for_a_timeout() {
+/// A server in its second life, and a client that knew the first one.
+async fn restarted() -> (Mortal, Peer) {
     let ca = Ca::create("test").unwrap();
     let server_identity = identity(&ca, Role::Metadata, "1");
     let server = Mortal::born(loopback(), &server_identity, Profile::Control, echo());
@@ -108,8 +106,15 @@ async fn a_restarted_peer_is_reached_without_waiting_for_a_timeout() {
     let client = bind(&identity(&ca, Role::Node, "n1"), Profile::Control);
     client.fabric.call::<Echo>(&to, &text("first life"), SOON).await.unwrap();
     tokio::task::spawn_blocking(|| server.killed()).await.unwrap();
+    (Mortal::born(to.addr, &server_identity, Profile::Control, echo()), client)
+}
 
-    let server = Mortal::born(to.addr, &server_identity, Profile::Control, echo());
+/// A restarted process signs a reset of its former life's connections: the first call breaks on that, and not on
+/// the idle timeout, and the next one is served.
+#[tokio::test]
+async fn a_restarted_peer_is_reached_without_waiting_for_a_timeout() {
+    let (server, client) = restarted().await;
+    let to = server.to();
     let outcome = client.fabric.call::<Echo>(&to, &text("who are you?"), SOON).await;
     assert!(matches!(&outcome, Err(CallError::Broken { reason, .. }) if reason.contains("reset")), "{outcome:?}");
     assert_eq!(client.fabric.call::<Echo>(&to, &text("second life"), SOON).await.unwrap(), text("second life"));
@@ -119,15 +124,8 @@ async fn a_restarted_peer_is_reached_without_waiting_for_a_timeout() {
 /// Who knows of the restart before any packet does need not lose a call to find out.
 #[tokio::test]
 async fn a_restarted_peer_that_is_dialled_anew_serves_the_first_call() {
-    let ca = Ca::create("test").unwrap();
-    let server_identity = identity(&ca, Role::Metadata, "1");
-    let server = Mortal::born(loopback(), &server_identity, Profile::Control, echo());
+    let (server, client) = restarted().await;
     let to = server.to();
-    let client = bind(&identity(&ca, Role::Node, "n1"), Profile::Control);
-    client.fabric.call::<Echo>(&to, &text("first life"), SOON).await.unwrap();
-    tokio::task::spawn_blocking(|| server.killed()).await.unwrap();
-
-    let server = Mortal::born(to.addr, &server_identity, Profile::Control, echo());
     client.fabric.redial(&to);
     assert_eq!(client.fabric.call::<Echo>(&to, &text("second life"), SOON).await.unwrap(), text("second life"));
     tokio::task::spawn_blocking(|| server.killed()).await.unwrap();
